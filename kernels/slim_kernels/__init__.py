@@ -1,0 +1,19 @@
+"""The operations SLiM's step is made of, on packed sequences. Depends on torch only and knows nothing of skeletons.
+
+Packed: the tokens of all sequences lie end to end in one (total, ...) tensor; `cu_seqlens` int32 (S + 1) holds where
+each begins.
+"""
+
+from slim_kernels.attention import packed_attention
+from slim_kernels.block import linear_residual, norm_linear, norm_swiglu
+from slim_kernels.prototype_loss import prototype_loss
+from slim_kernels.sinkhorn import sinkhorn_potentials
+
+__all__ = [
+    "linear_residual",
+    "norm_linear",
+    "norm_swiglu",
+    "packed_attention",
+    "prototype_loss",
+    "sinkhorn_potentials",
+]

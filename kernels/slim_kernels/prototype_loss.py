@@ -1,0 +1,175 @@
+"""The feature-reconstruction loss: cross-entropy between teacher and student over prototypes, logits never stored.
+
+Notation (one row i of the student, its teacher row n(i), prototypes c of the student and d of the teacher):
+    s_ik = e_i · c_k / τ_s          student logits, p_i = softmax(s_i)
+    t_nk = softmax_k(x_n · d_k / τ_t + a_k)   the teacher's assignment, a from Sinkhorn-Knopp
+    y_n  = Σ_k t_nk c_k
+    loss = Σ_i w_i (logsumexp_k s_ik − e_i · y_n(i) / τ_s)
+    ∂/∂e_i = w_i (Σ_k p_ik c_k − y_n(i)) / τ_s
+    ∂/∂c_k = Σ_i w_i (p_ik − t_n(i)k) e_i / τ_s
+Everything, gradients included, comes out of one pass over chunks of teacher rows and one over chunks of student rows.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from slim_kernels.sinkhorn import chunk_buffer, computing_dtype, exp_logits, row_chunks, sinkhorn_potentials
+
+
+def _teacher_pass(
+    teacher: Tensor,
+    teacher_prototypes: Tensor,
+    prototypes: Tensor,
+    potential: Tensor,
+    temperature: float,
+    pull: Tensor | None,
+    prototype_grad: Tensor | None,
+) -> Tensor:
+    """y (N, D); adds -Σ_n t_nk pull_n to prototype_grad (K, D), where pull_n sums the student rows that look at n."""
+    y = torch.empty_like(teacher)
+    buffer = chunk_buffer(len(teacher), len(prototypes), teacher)
+    for rows in row_chunks(len(teacher), len(prototypes)):
+        assignment = exp_logits(teacher[rows], teacher_prototypes, temperature, potential, buffer)
+        total = assignment.sum(1, keepdim=True)
+        y[rows] = assignment @ prototypes / total
+        if prototype_grad is not None and pull is not None:
+            prototype_grad.addmm_(assignment.t(), pull[rows] / total, alpha=-1)
+    return y
+
+
+def _student_pass(
+    student: Tensor,
+    prototypes: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    temperature: float,
+    student_grad: Tensor | None,
+    prototype_grad: Tensor | None,
+) -> Tensor:
+    """The loss; fills student_grad (S, D) and adds Σ_i w_i p_ik e_i / τ to prototype_grad (K, D)."""
+    loss = student.new_zeros(())
+    buffer = chunk_buffer(len(student), len(prototypes), student)
+    for rows in row_chunks(len(student), len(prototypes)):
+        e, w = student[rows], weight[rows]
+        kernel = exp_logits(e, prototypes, temperature, None, buffer)
+        total = kernel.sum(1)
+        loss += torch.dot(w, total.log() - (e * y[rows]).sum(1) / temperature)
+        if student_grad is not None:
+            expected = kernel @ prototypes / total[:, None]
+            student_grad[rows] = (w / temperature)[:, None] * (expected - y[rows])
+        if prototype_grad is not None:
+            prototype_grad.addmm_(kernel.t(), e * (w / (temperature * total))[:, None])
+    return loss
+
+
+class _PrototypeLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        prototypes: Tensor,
+        teacher: Tensor,
+        teacher_prototypes: Tensor,
+        target: Tensor | None,
+        weight: Tensor,
+        student_temp: float,
+        teacher_temp: float,
+        iterations: int,
+        group: dist.ProcessGroup | None,
+    ) -> Tensor:
+        need_student, need_prototypes = ctx.needs_input_grad[:2]
+        dtype = torch.promote_types(computing_dtype(teacher, teacher_temp), computing_dtype(student, student_temp))
+        e, c, x, d, w = (v.detach().to(dtype) for v in (student, prototypes, teacher, teacher_prototypes, weight))
+        potential = sinkhorn_potentials(x, d, teacher_temp, iterations, group)
+        student_grad = torch.empty_like(e) if need_student else None
+        prototype_grad = torch.zeros_like(c) if need_prototypes else None
+        pull = None
+        if need_prototypes:
+            pull = e * (w / student_temp)[:, None]
+            if target is not None:
+                share = pull / target.shape[1]
+                pull = torch.zeros_like(x)
+                for column in target.unbind(1):
+                    pull.index_add_(0, column, share)
+        y = _teacher_pass(x, d, c, potential, teacher_temp, pull, prototype_grad)
+        if target is not None:
+            y = y[target].mean(1)
+        loss = _student_pass(e, c, y, w, student_temp, student_grad, prototype_grad)
+        ctx.save_for_backward(
+            None if student_grad is None else student_grad.to(student.dtype),
+            None if prototype_grad is None else prototype_grad.to(prototypes.dtype),
+        )
+        return loss.to(torch.promote_types(student.dtype, torch.float32))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad_loss = grad_outputs[0]
+        grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
+        return (*grads, None, None, None, None, None, None, None, None)
+
+
+def prototype_loss(
+    student: Tensor,
+    student_prototypes: Tensor,
+    teacher: Tensor,
+    teacher_prototypes: Tensor,
+    *,
+    target: Tensor | None = None,
+    weight: Tensor | None = None,
+    student_temp: float,
+    teacher_temp: float,
+    sinkhorn_iterations: int = 3,
+    group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """Σ_i w_i · cross-entropy(teacher assignment, student distribution) over K prototypes (paper section 3.3).
+
+    The teacher's logits are balanced by Sinkhorn-Knopp over all its rows (and all ranks of `group`).
+
+    Args:
+        student: (S, D) unit rows; gets a gradient.
+        student_prototypes: (K, D) unit rows; get a gradient.
+        teacher, teacher_prototypes: (N, D) and (K, D) unit rows; constants.
+        target: int64 (S,), the teacher row that each student row is compared with, or (S, R): R rows whose
+            cross-entropies are averaged. None: row i with row i, which needs S = N.
+        weight: (S,) weight of each student row (None: ones).
+        student_temp, teacher_temp: temperatures, at least 0.004.
+        sinkhorn_iterations: at least 1.
+
+    Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
+    Raises: ValueError for shapes, targets' dtype or temperatures that do not fit.
+    Memory: O(N + S + K) times D, and one chunk of logits of fixed size; no N×K tensor exists in forward or backward.
+    """
+    s, n = len(student), len(teacher)
+    if student_prototypes.shape != teacher_prototypes.shape or student.shape[1:] != teacher.shape[1:]:
+        raise ValueError(
+            "student and teacher need the same width and the same number of prototypes; got features "
+            f"{tuple(student.shape)} and {tuple(teacher.shape)}, prototypes {tuple(student_prototypes.shape)} "
+            f"and {tuple(teacher_prototypes.shape)}"
+        )
+    if target is None and s != n:
+        raise ValueError(f"without `target` every student row needs its own teacher row; got {s} and {n} rows")
+    if target is not None:
+        if target.dtype != torch.int64 or target.dim() not in (1, 2) or len(target) != s:
+            raise ValueError(f"target must be int64 ({s},) or ({s}, R); got {target.dtype} {tuple(target.shape)}")
+        target = target.view(s, -1)
+    if weight is None:
+        weight = student.new_ones(s)
+    with torch.autocast(student.device.type, enabled=False):
+        loss: Tensor = _PrototypeLoss.apply(
+            student,
+            student_prototypes,
+            teacher,
+            teacher_prototypes,
+            target,
+            weight,
+            student_temp,
+            teacher_temp,
+            sinkhorn_iterations,
+            group,
+        )
+    return loss

@@ -1,0 +1,45 @@
+"""Rotary embedding of a token's time, half-split pairing (feature i with i + d/2)."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+BASE = 10000.0
+# Numbers turned at a time on a CPU: the passes over them stay in a core's cache.
+_CHUNK_NUMBERS = 1 << 17
+
+
+@lru_cache(maxsize=16)
+def _tables(half: int, times: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin (times, half) of time · 10000^(-i / half)."""
+    frequency = BASE ** (-torch.arange(half, dtype=torch.float64, device=device) / half)
+    angle = torch.arange(times, dtype=torch.float64, device=device)[:, None] * frequency
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotation(time: Tensor, times: int, d: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin (total, 1, 1, d / 2), in at least float32, of each token's angles.
+
+    time: (total,) integers below `times`; negative = not rotated, which is a rotation by time 0.
+    """
+    cos, sin = _tables(d // 2, times, time.device, torch.promote_types(dtype, torch.float32))
+    index = time.long().clamp_min(0)
+    return cos[index][:, None, None], sin[index][:, None, None]
+
+
+def rotate_into(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Write x (n, ..., d), rotated, into `out` (n, ..., d); computed in the tables' dtype. The inverse takes -sin."""
+    size = max(1, _CHUNK_NUMBERS // max(x[:1].numel(), 1)) if x.device.type == "cpu" else max(len(x), 1)
+    for parts in zip(*(v.split(size) for v in (out, x, cos, sin)), strict=True):
+        _rotate_chunk(*parts)
+
+
+def _rotate_chunk(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    (a, b), (out_a, out_b) = (v.unflatten(-1, (2, -1)).unbind(-2) for v in (x, out))
+    if out.dtype == cos.dtype:
+        torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-1)
+        torch.mul(b, cos, out=out_b).addcmul_(a, sin)
+    else:
+        out_a.copy_(a * cos - b * sin)
+        out_b.copy_(b * cos + a * sin)

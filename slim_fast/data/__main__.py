@@ -1,0 +1,7 @@
+"""python -m slim_fast.data: convert, inspect, topologies, synthetic."""
+import sys
+
+from slim_fast.data.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""How a depth camera sees people: from where, how tilted and how noisily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slim_fast.data.synthetic.actor import FRAME_RATE, wander
+from slim_fast.data.synthetic.bodies import NTU_25, Array, Random
+from slim_fast.data.synthetic.kinematics import rotation
+
+CAMERA_YAWS = (-0.75, 0.0, 0.75)
+
+# Ends of limbs are tracked worse than the trunk.
+UNSTEADY = {"elbow": 1.3, "wrist": 1.6, "hand": 2.0, "hand_tip": 2.6, "thumb": 2.6, "ankle": 1.5, "foot": 2.0}
+UNSTEADINESS = np.array([UNSTEADY.get(joint.split("_", 1)[-1], 1.0) for joint in NTU_25.joints])
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera: its number (0 to 2 from left to right), the turn of the scene before it, tilt, place and noise."""
+
+    number: int
+    yaw: float
+    tilt: float
+    roll: float
+    place: Array
+    jitter: float
+    drift: float
+
+    @classmethod
+    def draw(cls, random: Random) -> Camera:
+        """One of three cameras 43 degrees apart, moved by up to 17 degrees, 2.5 to 4 m from the scene."""
+        number = int(random.integers(len(CAMERA_YAWS)))
+        return cls(
+            number=number,
+            yaw=CAMERA_YAWS[number] + random.uniform(-0.3, 0.3),
+            tilt=random.uniform(-0.12, 0.12),
+            roll=random.normal(0, 0.02),
+            place=np.array([random.uniform(-0.6, 0.6), -random.uniform(0.8, 1.3), random.uniform(2.5, 4.0)]),
+            jitter=random.uniform(0.003, 0.012),
+            drift=random.uniform(0.005, 0.025),
+        )
+
+    def see(self, joints: Array, random: Random) -> Array:
+        """Joints in the room (T, 25, 3), y up from the floor, in the camera's coordinates, with its noise; metres."""
+        turned = joints @ rotation(self.yaw).T + self.place
+        seconds = np.arange(len(joints)) / FRAME_RATE
+        slow = self.drift * wander(seconds, random, *joints.shape[1:])
+        fast = self.jitter * random.standard_normal(joints.shape)
+        return turned @ rotation(0.0, self.tilt, self.roll).T + (slow + fast) * UNSTEADINESS[:, None]

@@ -1,0 +1,1 @@
+"""What frozen features are worth: k-NN and a linear classifier."""

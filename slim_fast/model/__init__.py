@@ -1,0 +1,1 @@
+"""Encoder, heads, losses, and student and teacher together."""

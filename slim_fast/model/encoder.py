@@ -1,0 +1,206 @@
+"""SLiM's encoder: a small symmetric transformer over 8-frame patches of single joints (paper section 3.1; recipe of
+the release).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from slim_kernels import linear_residual, norm_linear, norm_swiglu, packed_attention
+from torch import Tensor, nn
+
+from slim_fast.errors import UserError
+from slim_fast.model.packing import Packing, packing
+
+NORM_EPS = 1e-6
+
+
+@dataclass
+class EncoderConfig:
+    """Sizes of the encoder."""
+
+    width: int = 256
+    """Features of a token."""
+    depth: int = 8
+    """Transformer blocks."""
+    heads: int = 8
+    """Attention heads; width / heads must be even."""
+    ffn_ratio: float = 4.0
+    """Feed-forward width before SwiGLU's two thirds: the hidden size is width * ratio * 2 / 3, rounded up to 8."""
+    registers: int = 4
+    """Register tokens."""
+    patch_frames: int = 8
+    """Frames of a temporal token."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.heads < 1 or self.width % self.heads or self.width // self.heads % 2:
+            raise UserError(
+                f"encoder.width={self.width} and encoder.heads={self.heads} do not fit: "
+                "width / heads must be an even whole number."
+            )
+
+    @property
+    def hidden(self) -> int:
+        return (int(self.width * self.ffn_ratio * 2 / 3) + 7) // 8 * 8
+
+
+class Attention(nn.Module):
+    """Parameters of a block's attention (names of the public checkpoints)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+
+class SwiGLU(nn.Module):
+    """Parameters of a block's feed-forward (names of the public checkpoints)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block on packed tokens."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm1 = nn.LayerNorm(config.width, NORM_EPS)
+        self.attn = Attention(config.width)
+        self.norm2 = nn.LayerNorm(config.width, NORM_EPS)
+        self.mlp = SwiGLU(config.width, config.hidden)
+
+    def forward(self, x: Tensor, packed: Packing, read: Tensor | None = None) -> Tensor:
+        """x (total, D) -> (total, D), or only the rows `read` (R,) of it when nothing else is needed."""
+        qkv = norm_linear(x, self.norm1.weight, self.norm1.bias, self.attn.qkv.weight, self.attn.qkv.bias, NORM_EPS)
+        attended = packed_attention(
+            qkv.view(len(x), 3, self.heads, -1), packed.cu_seqlens, packed.max_seqlen, time=packed.time
+        ).flatten(1)
+        if read is not None:
+            x, attended = x[read], attended[read]
+        x = linear_residual(attended, self.attn.proj.weight, self.attn.proj.bias, x)
+        mlp = self.mlp
+        return norm_swiglu(
+            x, self.norm2.weight, self.norm2.bias, mlp.w12.weight, mlp.w12.bias, mlp.w3.weight, mlp.w3.bias, NORM_EPS
+        )
+
+
+class PatchEmbed(nn.Module):
+    """One linear map of the patch_frames coordinates of one joint, kept as the public checkpoints' (8, 1)
+    convolution.
+    """
+
+    def __init__(self, config: EncoderConfig, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, config.width, (config.patch_frames, 1), (config.patch_frames, 1))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(N, T, V, C) -> (N, T / patch, V, D)."""
+        n, _, joints, channels = clips.shape
+        weight = self.proj.weight
+        patches = (
+            clips.view(n, -1, weight.shape[2], joints, channels).permute(0, 1, 3, 4, 2).flatten(3)
+        )  # (…, C * patch)
+        return F.linear(patches, weight.flatten(1), self.proj.bias)
+
+
+class Encoder(nn.Module):
+    """Skeleton encoder; its state dict has the public checkpoints' names and shapes.
+
+    joints, channels: V and C of the clips. The width of the features is `config.width`.
+    """
+
+    def __init__(self, config: EncoderConfig, joints: int = 25, channels: int = 3) -> None:
+        super().__init__()
+        self.config, self.joints, self.channels = config, joints, channels
+        self.patch_embed = PatchEmbed(config, channels)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + joints, config.width))  # CLS first, then the joints
+        self.register_tokens = nn.Parameter(torch.zeros(1, config.registers, config.width))
+        self.mask_token = nn.Parameter(torch.zeros(1, config.width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, NORM_EPS)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Truncated normal 0.02 for linear weights and positions, zero biases, CLS and registers normal 1e-6, mask
+        token zero.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        nn.init.normal_(self.register_tokens, std=1e-6)
+        nn.init.zeros_(self.mask_token)
+
+    def embed(self, views: Sequence[Tensor], masks: Sequence[Tensor | None]) -> tuple[Tensor, Packing]:
+        """Clips of several lengths to packed tokens.
+
+        views: per group (N, T, V, C), T a multiple of patch_frames; masks: per group (N, T / patch, V) bool (True: the
+        mask token stands in) or None. Returns tokens (total, D) and their packing.
+        """
+        cls = self.cls_token[0] + self.pos_embed[0, :1]
+        prefix = torch.cat([cls, self.register_tokens[0]])  # (1 + registers, D)
+        sequences = []
+        for clips, mask in zip(views, masks, strict=True):
+            if clips.shape[2:] != (self.joints, self.channels) or clips.shape[1] % self.config.patch_frames:
+                raise UserError(
+                    f"The encoder takes clips (N, T, {self.joints} joints, {self.channels} channels), T a multiple of "
+                    f"{self.config.patch_frames}; got {tuple(clips.shape)}."
+                )
+            tokens = self.patch_embed(clips)
+            if mask is not None:
+                tokens = torch.where(mask[..., None], self.mask_token.to(tokens.dtype), tokens)
+            tokens = (tokens + self.pos_embed[0, 1:]).flatten(1, 2)
+            head = prefix.to(tokens.dtype).expand(len(clips), -1, -1)
+            sequences.append(torch.cat([head, tokens], 1).flatten(0, 1))
+        return torch.cat(sequences), self.pack(views)
+
+    def pack(self, views: Sequence[Tensor]) -> Packing:
+        """Where the tokens of clips (N, T, V, C) of several lengths lie once they are embedded."""
+        groups = tuple((len(clips), clips.shape[1] // self.config.patch_frames) for clips in views)
+        return packing(groups, 1 + self.config.registers, self.joints, self.pos_embed.device)
+
+    def forward(
+        self, views: Sequence[Tensor], masks: Sequence[Tensor | None], read: Tensor | None = None
+    ) -> tuple[Tensor, Packing]:
+        """All sequences of all groups in one packed pass.
+
+        views, masks: see `embed`. read: int64 (R,) packed rows that are needed; the last block's feed-forward runs only
+        on them. Returns final-LayerNormed features, (total, D) or (R, D), and the packing.
+        """
+        x, packed = self.embed(views, masks)
+        for block in self.blocks[:-1]:
+            x = block(x, packed)
+        return self.norm(self.blocks[-1](x, packed, read)), packed
+
+    def get_intermediate_layers(
+        self, x: Tensor, n: int = 1, return_class_token: bool = False
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
+        """Final-LayerNormed outputs of the last n blocks, oldest first.
+
+        x: (B, C, T, V, M), T a multiple of patch_frames. Returns n patch tensors (B * M, T / patch * V, D), each with
+        its
+        CLS (B * M, D) when return_class_token.
+        """
+        clips = x.permute(0, 4, 2, 3, 1).flatten(0, 1)  # (B * M, T, V, C)
+        return tuple(
+            (patches, cls) if return_class_token else patches for patches, cls in self.last_blocks(clips, None, n)
+        )
+
+    def last_blocks(self, clips: Tensor, mask: Tensor | None, n: int) -> list[tuple[Tensor, Tensor]]:
+        """(patches (N, T / patch * V, D), CLS (N, D)) of the last n blocks for clips (N, T, V, C), oldest first."""
+        h, packed = self.embed([clips], [mask])
+        outputs = []
+        for number, block in enumerate(self.blocks):
+            h = block(h, packed)
+            if number >= len(self.blocks) - n:
+                sequences = self.norm(h).unflatten(0, (len(clips), -1))
+                outputs.append((sequences[:, packed.prefix :], sequences[:, 0]))
+        return outputs

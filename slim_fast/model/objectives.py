@@ -1,0 +1,76 @@
+"""SLiM's three losses (paper sections 3.3 and 3.4), from features to scalars."""
+
+import torch
+import torch.nn.functional as F
+from slim_kernels import prototype_loss
+from torch import Tensor
+
+from slim_fast.model.heads import PrototypeHead
+
+STUDENT_TEMPERATURE = 0.1
+
+
+def contrastive_loss(
+    student: list[Tensor], teacher: Tensor, head: PrototypeHead, teacher_head: PrototypeHead, teacher_temp: float
+) -> Tensor:
+    """Global-local contrastive loss: cross-entropy of every student view with the teacher's other global views.
+
+    student: CLS features per view group (B, n, D), the two global views first; teacher: (B, 2, D). The 2 global-global
+    and 2 × locals local-global terms, each a mean over the batch, are averaged over all terms (18 in the recipe).
+    """
+    batch = len(teacher)
+    device = teacher.device
+    locals_ = sum(group.shape[1] for group in student[1:])
+    terms = 2 + 2 * locals_
+    own = torch.arange(2 * batch, device=device).view(batch, 2)  # the teacher's row of (clip, global view)
+    targets = [own.flip(1).flatten()[:, None].expand(-1, 2)]  # A is compared with B and B with A
+    targets += [own[:, None].expand(-1, group.shape[1], -1).flatten(0, 1) for group in student[1:]]
+    weight = torch.full((len(student[0]) * (2 + locals_),), 2 / (terms * batch), device=device)
+    weight[: 2 * batch] = 1 / (terms * batch)
+    return prototype_loss(
+        head(torch.cat([group.flatten(0, 1) for group in student])),
+        head.unit_prototypes(),
+        teacher_head(teacher.flatten(0, 1)),
+        teacher_head.unit_prototypes(),
+        target=torch.cat(targets),
+        weight=weight,
+        student_temp=STUDENT_TEMPERATURE,
+        teacher_temp=teacher_temp,
+    )
+
+
+def masked_feature_loss(
+    student: Tensor,
+    teacher: Tensor,
+    weight: Tensor,
+    head: PrototypeHead,
+    teacher_head: PrototypeHead,
+    teacher_temp: float,
+) -> Tensor:
+    """Masked feature modelling: cross-entropy at the masked positions of the masked global views.
+
+    student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of the view) / (2 B).
+    """
+    return prototype_loss(
+        head(student),
+        head.unit_prototypes(),
+        teacher_head(teacher),
+        teacher_head.unit_prototypes(),
+        weight=weight,
+        student_temp=STUDENT_TEMPERATURE,
+        teacher_temp=teacher_temp,
+    )
+
+
+def koleo(features: Tensor) -> Tensor:
+    """Kozachenko-Leonenko regulariser (Sablayrolles et al. 2019): −mean log(‖x_i − x_nearest‖ + 1e-6).
+
+    features: (B, D); normalised here, in at least float32. A single row has no neighbour: 0.
+    """
+    if len(features) < 2:
+        return features.sum() * 0.0
+    with torch.autocast(features.device.type, enabled=False):
+        x = F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+        with torch.no_grad():
+            nearest = (x @ x.t()).fill_diagonal_(-2).argmax(1)
+        return -((x - x[nearest]).norm(dim=-1) + 1e-6).log().mean()

@@ -1,0 +1,109 @@
+"""Student, EMA teacher and the objective of one step (paper section 3)."""
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.model.heads import HeadConfig, PrototypeHead
+from slim_fast.model.objectives import contrastive_loss, koleo, masked_feature_loss
+from slim_fast.views.pipeline import ViewBatch
+
+
+@dataclass
+class LossConfig:
+    """Weights of the objective's terms; a weight of 0 leaves the term out."""
+
+    contrastive: float = 1.0
+    """Global-local contrastive loss (global-global only when there are no local views)."""
+    masked: float = 1.0
+    """Masked feature modelling."""
+    koleo: float = 0.1
+    """KoLeo regulariser on the student's global CLS."""
+
+
+@dataclass
+class ModelConfig:
+    """The encoder, its heads and the objective."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """The encoder."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """Both prototype heads."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The objective."""
+
+
+class Network(nn.Module):
+    """Encoder and both prototype heads: what the student trains and the teacher averages."""
+
+    def __init__(self, config: ModelConfig, joints: int, channels: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(config.encoder, joints, channels)
+        self.contrastive_head = PrototypeHead(config.encoder.width, config.head)
+        self.masked_head = PrototypeHead(config.encoder.width, config.head)
+
+
+class SLiM(nn.Module):
+    """Student and teacher with the step's objective."""
+
+    def __init__(self, config: ModelConfig, joints: int, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.student = Network(config, joints, channels)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+    def forward(self, views: ViewBatch, teacher_temp: float) -> dict[str, Tensor]:
+        """Scalars "loss" (the weighted sum), "contrastive", "masked" and "koleo" of one batch of views."""
+        config, student, teacher = self.config.loss, self.student, self.teacher
+        batch = len(views.clip)
+        clips = [group.clips.flatten(0, 1) for group in views.groups]  # (B * n, w, V, C)
+        masks = [group.mask.flatten(0, 1) for group in views.groups]  # (B * n, w / 8, V)
+        counts = [group.clips.shape[1] for group in views.groups]
+        global_mask = masks[0].flatten(1)  # (2 B, N)
+
+        masked_count = global_mask.sum(1)
+        weight = (1.0 / (masked_count.clamp_min(1) * 2 * batch))[:, None].expand_as(global_mask)[global_mask]
+        hidden = global_mask if config.masked else None
+
+        features, _ = student.encoder(clips, masks, _rows_read(student.encoder, clips, hidden))
+        sequences = sum(len(group) for group in clips)
+        cls = [part.unflatten(0, (batch, -1)) for part in features[:sequences].split([batch * n for n in counts])]
+
+        with torch.no_grad():
+            target, _ = teacher.encoder(clips[:1], [None], _rows_read(teacher.encoder, clips[:1], hidden))
+
+        terms: dict[str, Tensor] = {}
+        if config.contrastive:
+            target_cls = target[: 2 * batch].unflatten(0, (batch, 2))
+            terms["contrastive"] = contrastive_loss(
+                cls, target_cls, student.contrastive_head, teacher.contrastive_head, teacher_temp
+            )
+        if config.masked:
+            terms["masked"] = masked_feature_loss(
+                features[sequences:],
+                target[2 * batch :],
+                weight,
+                student.masked_head,
+                teacher.masked_head,
+                teacher_temp,
+            )
+        if config.koleo:
+            terms["koleo"] = koleo(cls[0][:, 0]) + koleo(cls[0][:, 1])
+        loss = torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
+        return {"loss": loss, **terms}
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """teacher = momentum * teacher + (1 - momentum) * student, for every parameter."""
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
+
+
+def _rows_read(encoder: Encoder, clips: list[Tensor], hidden: Tensor | None) -> Tensor:
+    """The packed rows that the losses read: every CLS, then the masked patches of the first group, (2 B, N) bool."""
+    packed = encoder.pack(clips)
+    if hidden is None:
+        return packed.first
+    return torch.cat([packed.first, packed.rows([hidden] + [None] * (len(clips) - 1))])

@@ -1,0 +1,52 @@
+"""What the machine at hand can do: device, precision, threads, memory."""
+
+import ctypes
+import platform
+
+import torch
+
+from slim_fast.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto": CUDA when there is one.
+
+    Raises: UserError when the device is unknown or absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name!r} is not a device; use auto, cpu or cuda.") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(
+            f"device={name!r}, but this machine offers {torch.cuda.device_count()} CUDA devices; use --device cpu."
+        )
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """float32 or bfloat16 for "fp32", "bf16" or "auto": bf16 where the hardware multiplies it natively."""
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        native = any(getattr(torch.cpu, flag, lambda: False)() for flag in flags)
+    return torch.bfloat16 if native else torch.float32
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed memory instead of giving it back: every step asks for the same large tensors again.
+
+    Without this each large temporary is mapped and zeroed anew by the kernel, which costs more than most operations on
+    it. Returns whether it was done (Linux with glibc only). Concerns the whole process.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,0 +1,42 @@
+"""AdamW with the recipe's parameter groups, and clipping by submodule."""
+
+import torch
+from torch import nn
+
+from slim_fast.model.slim import Network
+from slim_fast.training.config import OptimConfig
+from slim_fast.training.schedules import Moment
+
+
+def build_optimizer(student: Network, config: OptimConfig) -> torch.optim.AdamW:
+    """One group for each combination of (patch embedding or not) and (decayed or not).
+
+    Biases and norms are not decayed; CLS, register and mask tokens, the joint embedding and prototypes are.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in student.named_parameters():
+        decayed = not (name.endswith("bias") or ".norm" in name)
+        groups.setdefault(("patch_embed" in name, decayed), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": params, "lr_scale": config.patch_embed_scale if patch else 1.0, "decayed": decayed}
+            for (patch, decayed), params in groups.items()
+        ],
+        lr=0.0,
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def set_schedule(optimizer: torch.optim.Optimizer, now: Moment) -> None:
+    """Learning rate and weight decay of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = now.learning_rate * group["lr_scale"]
+        group["weight_decay"] = now.weight_decay if group["decayed"] else 0.0
+
+
+def clip_gradients(student: Network, limit: float) -> torch.Tensor:
+    """Clip the gradient norm of the encoder and of each head on its own; returns the norms before clipping, encoder
+    first.
+    """
+    return torch.stack([nn.utils.clip_grad_norm_(part.parameters(), limit) for part in student.children()])

@@ -1,0 +1,71 @@
+"""One training step of SLiM and the state that carries over to the next."""
+
+from typing import Any
+
+import torch
+
+from slim_fast.errors import UserError
+from slim_fast.model.slim import SLiM
+from slim_fast.training.config import PretrainConfig
+from slim_fast.training.machine import choose_dtype
+from slim_fast.training.optimizer import build_optimizer, clip_gradients, set_schedule
+from slim_fast.training.order import ClipOrder
+from slim_fast.training.schedules import Moment, moment
+from slim_fast.views.pipeline import ViewSampler
+from slim_fast.views.store import FrameStore
+
+
+class NonFiniteLoss(UserError):
+    """The loss or its gradient is NaN or infinite; the weights are those before the step."""
+
+    def __init__(self, step: int, clips: list[str]) -> None:
+        super().__init__(f"The loss or its gradient is not finite at step {step}")
+        self.step, self.clips = step, clips
+
+
+class Trainer:
+    """SLiM on the clips of a store. What happens at a step depends on the state and the step's number alone."""
+
+    def __init__(self, config: PretrainConfig, store: FrameStore) -> None:
+        self.config, self.store, self.device = config, store, store.device
+        torch.manual_seed(config.seed)
+        self.model = SLiM(config.model, store.topology.num_joints, len(store.channels)).to(self.device)
+        self.optimizer = build_optimizer(self.model.student, config.optim)
+        self.sampler = ViewSampler(store, config.views, config.seed)
+        self.order = ClipOrder(len(store), config.batch, config.seed)
+        self.dtype = choose_dtype(config.precision, self.device)
+
+    def step(self, step: int) -> tuple[dict[str, torch.Tensor], Moment]:
+        """Train on batch number `step`. Returns the losses and the encoder's gradient norm (scalars), and the
+        schedules.
+
+        Raises: NonFiniteLoss, with the weights untouched by this step.
+        """
+        model, config = self.model, self.config
+        now = moment(step, config.steps, config.batch, config.optim)
+        set_schedule(self.optimizer, now)
+        views = self.sampler(self.order(step).to(self.device), step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            losses = model(views, now.teacher_temperature)
+        losses["loss"].backward()
+        if now.prototypes_frozen:
+            for head in (model.student.contrastive_head, model.student.masked_head):
+                head.prototypes.grad = None
+        norms = clip_gradients(model.student, config.optim.clip)
+        if not bool(torch.isfinite(losses["loss"].detach() + norms.sum())):
+            self.optimizer.zero_grad()
+            names = self.store.cache.names[self.store.clips[views.clip.cpu().numpy()]]
+            raise NonFiniteLoss(step, [str(name) for name in names])
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        model.update_teacher(now.teacher_momentum)
+        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norms[0]}, now
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later steps depend on, besides the config."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,1 @@
+"""Masks, augmentations and views: what a training step shows the student and the teacher."""

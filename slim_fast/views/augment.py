@@ -1,0 +1,157 @@
+"""Skeleton-aware augmentation: mirroring, bone-aware scaling, rotation and noise (paper section 3.2, "skeleton-aware
+augmentations").
+
+Mirroring and scaling are linear in a frame's joints, so a view's share of both is one V×V matrix; rotation is one
+C×C matrix. Every view is then two small matrix products, whatever was drawn.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slim_fast.skeletons import Topology
+from slim_fast.views.stream import Stream
+
+_MIRROR, _SCALE, _ROTATE, _NOISE, _FLATTEN = range(5)
+
+
+@dataclass
+class AugmentConfig:
+    """Probabilities and ranges of the skeleton-aware augmentations."""
+
+    mirror: float = 0.5
+    """Probability of swapping left and right."""
+    scale: float = 0.5
+    """Probability of bone-aware scaling."""
+    scale_range: tuple[float, float] = (0.85, 1.15)
+    """Factors of torso, arms and legs are drawn uniformly from this interval."""
+    rotate: float = 0.5
+    """Probability of rotation."""
+    tilt: float = 0.3
+    """Rotation about the two horizontal axes, uniform in plus or minus this angle (rad)."""
+    turn: float = 0.3
+    """Rotation about the vertical axis, uniform in plus or minus this angle (rad)."""
+    noise: tuple[float, float, float] = (0.01, 0.05, 0.01)
+    """Gaussian noise (m) on the first global view, the second one and the local views."""
+    noise_probability: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    """Probability of that noise."""
+    flatten: float = 0.2
+    """Probability of zeroing one coordinate axis of the second global view."""
+
+
+class SkeletonAugmenter:
+    """Draws and applies the augmentations of a batch of views on one topology.
+
+    channels: "xyz", "xy", "xyzc" or "xyc"; a confidence c is mirrored with its joint and otherwise left alone.
+    """
+
+    def __init__(
+        self, topology: Topology, channels: str, config: AugmentConfig, device: torch.device | str = "cpu"
+    ) -> None:
+        self.config = config
+        self.dims = len(channels.rstrip("c"))
+        self.up = "xyz".index(topology.up[-1])
+        root, paths = scaling_bases(topology)
+        self._root, self._paths = root.to(device), paths.to(device)
+        self._swap = torch.tensor(topology.mirror, device=device)
+
+    def joint_matrices(self, stream: Stream) -> tuple[Tensor, Tensor]:
+        """What mirroring and scaling do to the joints.
+
+        Returns: (*keys, V, V), which every coordinate axis is multiplied by from the left, and (*keys,), the factor
+        (1 or -1) of the lateral axis.
+        """
+        mirrored = stream.fold(_MIRROR).uniform() < self.config.mirror
+        low, high = self.config.scale_range
+        u = stream.fold(_SCALE).uniform(1 + len(self._paths))
+        factor = torch.where(u[..., :1] < self.config.scale, low + (high - low) * u[..., 1:], 1.0)
+        scaling = self._root + torch.einsum("...g,gij->...ij", factor, self._paths)
+        matrix = torch.where(mirrored[..., None, None], scaling[..., :, self._swap], scaling)
+        return matrix, 1.0 - 2.0 * mirrored
+
+    def rotations(self, stream: Stream) -> Tensor:
+        """(*keys, dims, dims) rotation matrices, the identity where none is drawn; row vectors are multiplied by them.
+
+        In 3-D: about x, then about the other horizontal axis, then about the vertical one. In 2-D: within the image, by
+        the tilt.
+        """
+        u = stream.fold(_ROTATE).uniform(4)
+        limit = torch.full((3,), self.config.tilt, device=u.device)
+        limit[self.up] = self.config.turn
+        angle = torch.where(u[..., :1] < self.config.rotate, (2 * u[..., 1:] - 1) * limit, 0.0)  # about x, y, z
+        if self.dims == 2:
+            return axis_rotation(angle[..., 2], 2)[..., :2, :2]
+        level = 3 - self.up  # the horizontal axis that is not x
+        about = {axis: axis_rotation(angle[..., axis], axis) for axis in range(3)}
+        return about[0] @ about[level] @ about[self.up]
+
+    def __call__(self, views: Tensor, stream: Stream) -> Tensor:
+        """Mirror, scale and rotate: views (..., w, V, C) with stream keys (...,) -> the same shape."""
+        matrix, side = self.joint_matrices(stream)
+        rotation = self.rotations(stream)
+        # The lateral axis' sign goes into the rotation's first row.
+        rotation = torch.cat([rotation[..., :1, :] * side[..., None, None], rotation[..., 1:, :]], -2)
+        lead, (w, v, c) = views.shape[:-3], views.shape[-3:]
+        n = lead.numel()
+        coordinates = views[..., : self.dims].reshape(n, w, v, self.dims)
+        moved = torch.matmul(matrix.view(n, 1, v, v), coordinates)
+        moved = torch.matmul(moved.view(n, w * v, self.dims), rotation.view(n, self.dims, self.dims))
+        moved = moved.view(*lead, w, v, self.dims)
+        if c == self.dims:
+            return moved
+        confidence = views[..., self.dims :]
+        swapped = torch.where(side[..., None, None, None] < 0, confidence[..., self._swap, :], confidence)
+        return torch.cat([moved, swapped], -1)
+
+    def add_noise(self, views: Tensor, kind: Tensor, stream: Stream) -> Tensor:
+        """Gaussian noise on the coordinates, and one axis zeroed now and then on second global views.
+
+        views (..., w, V, C); kind (...,) int64: 0 first global, 1 second global, 2 local; stream keys (...,).
+        """
+        device = views.device
+        sigma = torch.tensor(self.config.noise, device=device)[kind]
+        probability = torch.tensor(self.config.noise_probability, device=device)[kind]
+        noise_stream = stream.fold(_NOISE)
+        noisy = noise_stream.fold(0).uniform() < probability
+        u = stream.fold(_FLATTEN).uniform(2)
+        flat = (kind == 1) & (u[..., 0] < self.config.flatten)
+        axis = (u[..., 1] * self.dims).long().clamp_max(self.dims - 1)
+        keep = 1.0 - (flat[..., None] & (torch.arange(views.shape[-1], device=device) == axis[..., None])).float()
+        shape = (*views.shape[-3:-1], self.dims)
+        noise = noise_stream.fold(1).normal(shape) * (sigma * noisy)[..., None, None, None]
+        views = views + noise if views.shape[-1] == self.dims else views + torch.nn.functional.pad(noise, (0, 1))
+        return views * keep[..., None, None, :]
+
+
+def scaling_bases(topology: Topology) -> tuple[Tensor, Tensor]:
+    """Forward kinematics as matrices: new joints = (root + Σ_g factor_g paths[g]) · joints.
+
+    Returns: root (V, V), which copies the root's position to every joint, and paths (groups, V, V), the sum of each
+    joint's bones of one kind on its way from the root. Kinds are the parts' names without their side, so both sides
+    share a factor. With every factor 1 the sum is the identity, exactly.
+    """
+    v = topology.num_joints
+    kinds = {part: re.sub(r"^(left|right)_", "", part) for part in topology.parts}
+    groups = sorted(set(kinds.values()))
+    group_of = {joint: groups.index(kinds[part]) for part, joints in topology.parts.items() for joint in joints}
+    root = torch.zeros(v, v)
+    root[:, topology.root] = 1.0
+    paths = torch.zeros(len(groups), v, v)
+    for child, parent in topology.bones:
+        paths[:, child] = paths[:, parent]
+        paths[group_of[child], child, child] += 1.0
+        paths[group_of[child], child, parent] -= 1.0
+    return root, paths
+
+
+def axis_rotation(angle: Tensor, axis: int) -> Tensor:
+    """(..., 3, 3) matrices that turn row vectors about one coordinate axis by `angle` (rad)."""
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    entries = {
+        0: [one, zero, zero, zero, cos, sin, zero, -sin, cos],
+        1: [cos, zero, -sin, zero, one, zero, sin, zero, cos],
+        2: [cos, sin, zero, -sin, cos, zero, zero, zero, one],
+    }[axis]
+    return torch.stack(entries, -1).unflatten(-1, (3, 3))

@@ -1,0 +1,128 @@
+"""Token masks: semantic tubes (paper section 3.2, "semantic tube masking") and, for comparison, random and
+motion-aware ones.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from slim_fast.skeletons import Topology
+from slim_fast.views.stream import Stream
+
+PROPOSALS = 10
+
+
+@dataclass
+class MaskConfig:
+    """Which tokens the student does not see."""
+
+    kind: Literal["tube", "random", "motion"] = "tube"
+    """tube: runs of joints of one body part over time; random: single tokens; motion: tokens that move, preferably."""
+    ratio: tuple[float, float] = (0.5, 0.9)
+    """Share of a masked view's tokens that is masked, stratified over the batch."""
+    global_share: float = 0.5
+    """Share of the global views that is masked."""
+    local: bool = True
+    """Mask every local view, as an augmentation."""
+    shuffle_local: bool = True
+    """Shuffle the local views' ratios over the batch; the release leaves them in order."""
+    motion_temperature: float = 0.75
+    """Temperature of motion-aware masking, relative to the largest motion of the view."""
+
+
+def stratified_ratios(count: int, interval: tuple[float, float], stream: Stream) -> Tensor:
+    """(count,) float32 in `interval`, one from each of `count` equal strata, in ascending order. stream: a single
+    key.
+    """
+    low, high = interval
+    place = torch.arange(count, device=stream.keys.device)
+    return low + (high - low) * (place + stream.uniform(count)) / max(count, 1)
+
+
+def shuffle(values: Tensor, stream: Stream) -> Tensor:
+    """The entries of a vector in random order. stream: a single key."""
+    return values[stream.uniform(len(values)).argsort()]
+
+
+class TubeMasker:
+    """Semantic tube masks on one topology: tubes are runs of neighbours in a body part over a stretch of time."""
+
+    def __init__(self, topology: Topology, device: torch.device | str = "cpu") -> None:
+        order = [joint for joints in topology.parts.values() for joint in joints]
+        sizes = torch.tensor([len(joints) for joints in topology.parts.values()])
+        self._sizes = sizes.to(device)
+        self._firsts = (sizes.cumsum(0) - sizes).to(device)
+        self._column_of_joint = torch.tensor(order).argsort().to(device)
+
+    def __call__(self, budget: Tensor, tokens: int, min_area: int, max_area: int, stream: Stream) -> Tensor:
+        """Masks of at most `budget` cells each.
+
+        A tube: a part, a run of 1..size joints of it (w wide), a target area uniform in [min_area, min(budget left,
+        max_area)], round(area / w) tokens of time clamped to 1..tokens. It is taken when it adds cells, but not more
+        than
+        are left; after PROPOSALS refusals in a row the mask stays as it is.
+
+        Args:
+            budget: (R,) int64 cells to mask.
+            tokens: temporal tokens T of the view.
+            stream: (R,) keys.
+
+        Returns: (R, T, V) bool.
+        """
+        device, v = budget.device, len(self._column_of_joint)
+        time, column = torch.arange(tokens, device=device), torch.arange(v, device=device)
+        free = torch.ones(len(budget), tokens, v, device=device)  # columns in the order of the parts
+        rows = budget.nonzero()[:, 0]  # the masks still growing, and their state
+        grid, left, keys = free[rows], budget[rows].float(), stream[rows]
+        refusals = torch.zeros_like(left)
+        proposal = 0
+        while len(rows):
+            u = keys.fold(proposal).uniform(5).unbind(-1)
+            part = (u[0] * len(self._sizes)).long()
+            size = self._sizes[part]
+            width = 1 + (u[1] * size).long()
+            first = self._firsts[part] + (u[2] * (size - width + 1)).long()
+            area = min_area + u[3] * (left.clamp_max(max_area) - min_area)
+            height = (area / width).round().clamp(1, tokens).long()
+            start = (u[4] * (tokens - height + 1)).long()
+            during = ((time >= start[:, None]) & (time < (start + height)[:, None])).float()  # (A, T)
+            joints = ((column >= first[:, None]) & (column < (first + width)[:, None])).float()  # (A, V)
+            added = torch.einsum("at,atv,av->a", during, grid, joints)
+            accepted = (added > 0) & (added <= left)
+            grid = grid.addcmul(grid * (during * accepted[:, None])[:, :, None], joints[:, None], value=-1)
+            left = left - added * accepted
+            refusals = torch.where(accepted, 0, refusals + 1)
+            going = (left > 0) & (refusals < PROPOSALS)
+            if not bool(going.all()):
+                free[rows[~going]] = grid[~going]
+                rows, grid, left, keys, refusals = (
+                    rows[going], grid[going], left[going], keys[going], refusals[going]
+                )  # fmt: skip
+            proposal += 1
+        return (free == 0)[..., self._column_of_joint]
+
+
+def scored_masks(scores: Tensor, budget: Tensor) -> Tensor:
+    """Mask the `budget` (R,) highest of `scores` (R, T, V) -> bool of the same shape."""
+    rank = scores.flatten(1).argsort(1, descending=True).argsort(1)
+    return (rank < budget[:, None]).view_as(scores)
+
+
+def random_masks(budget: Tensor, tokens: int, joints: int, stream: Stream) -> Tensor:
+    """Masks of exactly `budget` (R,) uniformly chosen cells: (R, tokens, joints) bool."""
+    return scored_masks(stream.uniform(tokens, joints), budget)
+
+
+def motion_masks(views: Tensor, budget: Tensor, patch: int, temperature: float, stream: Stream) -> Tensor:
+    """Motion-aware masks (MAMP, Mao et al. 2023): cells drawn without replacement, the likelier the more they move.
+
+    views (R, w, V, C), budget (R,), stream keys (R,) -> (R, w / patch, V) bool.
+    """
+    motion = torch.zeros_like(views)
+    motion[:, 1:] = (views[:, 1:] - views[:, :-1]).abs()
+    intensity = motion.unflatten(1, (-1, patch)).mean((2, 4))  # (R, T, V)
+    intensity = intensity / (intensity.amax((1, 2), keepdim=True) * temperature + 1e-10)
+    gumbel = -(-(stream.uniform(*intensity.shape[1:]) + 2.0**-25).log()).log()
+    return scored_masks(intensity + gumbel, budget)
