@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         folder = options.run / "encoder" if (options.run / "encoder").is_dir() else options.run
+        if folder == options.run and (options.run / "checkpoints").is_dir():
+            raise UserError(f"The run in {options.run} is not finished; give its pretrain command again to finish it.")
         encoder = load_encoder(folder, choose_device(options.device))
         cache = ClipCache.open(options.data)
         figures = probe(

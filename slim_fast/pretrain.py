@@ -1,16 +1,20 @@
 """python -m slim_fast.pretrain: train a SLiM encoder on skeleton clips."""
 
+import signal
 import sys
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from slim_fast.errors import UserError
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.run import Interrupted, pretrain
 
 DEFAULT_PRESET = "demo"
+RESUMES = "The same command resumes from the last checkpoint, if one was written."
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help says what stands below each field
 
 
 def presets() -> dict[str, Path]:
@@ -43,6 +47,7 @@ def build_parser(preset: str) -> ArgumentParser:
         "(--optim.learning_rate 1e-3), in a YAML file (--config) or by a preset.",
         default_config_files=[str(presets()[preset])],
         print_config="--print-config",
+        exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with fields to set.")
     parser.add_argument(
@@ -53,16 +58,27 @@ def build_parser(preset: str) -> ArgumentParser:
 
 
 def parse(arguments: list[str]) -> PretrainConfig:
-    """Arguments to a checked config. Exits with status 2 on unknown or malformed fields."""
+    """Arguments to a checked config.
+
+    Raises: UserError for unknown or malformed fields and for values that cannot work.
+    """
     preset = preset_of(arguments)
-    parser = build_parser(preset)
-    namespace = parser.parse_args(arguments)
-    values = parser.instantiate(namespace)
-    fields = {name: values[name] for name in PretrainConfig.__dataclass_fields__}
-    config = PretrainConfig(**fields)
+    values = _values(preset, arguments)
+    if values.preset != preset:  # a --config file names it
+        preset = values.preset
+        values = _values(preset, arguments)
+    config = PretrainConfig(**{name: values[name] for name in PretrainConfig.__dataclass_fields__})
     config.out = config.out or str(Path("runs") / preset)
     config.check()
     return config
+
+
+def _values(preset: str, arguments: list[str]) -> Namespace:
+    parser = build_parser(preset)
+    try:
+        return parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise UserError(f"{' '.join(str(error).split())}. See --help.") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,10 +92,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
-        print("Stopped. The same command resumes from the last checkpoint, if one was written.", file=sys.stderr)
+        print(f"Stopped by SIGINT. {RESUMES}", file=sys.stderr)
         return 130
     return 0
 
 
+def _terminate(number: int, _: FrameType | None) -> None:
+    print(f"Stopped by {signal.Signals(number).name}. {RESUMES}", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)  # while training, the run's own handler saves its state first
     sys.exit(main())

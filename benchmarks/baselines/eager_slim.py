@@ -72,8 +72,11 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
-    """Soft assignments (N, K) fp32 from cosines (N, K): columns then rows normalised in turn, every row sums to 1."""
-    assignment = torch.exp(logits.float() / temperature)
+    """Soft assignments (N, K) from cosines (N, K): columns then rows normalised in turn, every row sums to 1.
+
+    In fp32, or fp64 for fp64 cosines.
+    """
+    assignment = torch.exp(at_least_fp32(logits) / temperature)
     rows, columns = assignment.shape
     for _ in range(iterations):
         assignment /= assignment.sum(0, keepdim=True) * columns
@@ -83,7 +86,11 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
 
 def cross_entropy(targets: Tensor, logits: Tensor, temperature: float) -> Tensor:
     """Row by row (N,): cross-entropy between soft targets (N, K) and the softmax of cosines (N, K)."""
-    return -(targets * F.log_softmax(logits.float() / temperature, dim=-1)).sum(-1)
+    return -(targets * F.log_softmax(at_least_fp32(logits) / temperature, dim=-1)).sum(-1)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def koleo(features: Tensor) -> Tensor:

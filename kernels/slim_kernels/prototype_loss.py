@@ -156,7 +156,7 @@ def prototype_loss(
     if target is not None:
         if target.dtype != torch.int64 or target.dim() not in (1, 2) or len(target) != s:
             raise ValueError(f"target must be int64 ({s},) or ({s}, R); got {target.dtype} {tuple(target.shape)}")
-        target = target.view(s, -1)
+        target = target[:, None] if target.dim() == 1 else target
     if weight is None:
         weight = student.new_ones(s)
     with torch.autocast(student.device.type, enabled=False):

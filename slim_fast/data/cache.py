@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +53,8 @@ class CacheWriter:
         self._columns: dict[str, list[int]] = {name: [] for name in FIELDS}
         self._names: list[str] = []
         self._splits: dict[str, dict[int, int]] = {}  # split name -> clip number -> code
+        # an interrupt may strike before the `with` block begins or while it ends: this also runs when Python exits
+        self._discard = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._partial.exists():  # a killed run of the same process number
@@ -59,6 +63,7 @@ class CacheWriter:
             self._file = open(self._partial / "positions.npy", "wb", buffering=1 << 20)  # noqa: SIM115 (closed by __exit__)
             self._file.write(bytes(HEADER_BYTES))
         except OSError as error:
+            self._discard()
             raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> UserError:
@@ -77,7 +82,7 @@ class CacheWriter:
         finally:
             with suppress(OSError):  # a full disk fails once more; the file goes away in the next line
                 self._file.close()
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self._discard()
 
     def skip(self, reason: str) -> None:
         """Count a recording that could not be read at all."""
@@ -134,10 +139,10 @@ class CacheWriter:
         for name, codes in self._splits.items():
             splits[f"split:{name}"] = np.zeros(len(self._names), np.int8)
             splits[f"split:{name}"][list(codes)] = list(codes.values())
-        columns: dict[str, np.ndarray] = {name: np.array(self._columns[name], np.int64) for name in FIELDS}
+        columns: dict[str, Any] = {name: np.array(self._columns[name], np.int64) for name in FIELDS}
         columns |= {"names": np.array(self._names, np.str_)} | splits
         with open(self._partial / "clips.npz", "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **columns)
+            np.savez_compressed(file, **columns)
             os.fsync(file.fileno())
         meta = {"format": FORMAT, "topology": self.topology.to_dict(), "channels": self.channels, "classes": classes,
                 "source": self.source, "splits": list(self._splits), "cleaning": asdict(self.report),

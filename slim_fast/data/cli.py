@@ -74,7 +74,8 @@ def synthetic_command(args: argparse.Namespace) -> None:
     from slim_fast.data.synthetic import write_synthetic
 
     refuse_to_clobber(Path(args.out))
-    cache = write_synthetic(args.out, seed=args.seed, subjects=args.subjects, repetitions=args.repetitions)
+    cache = write_synthetic(args.out, seed=args.seed, subjects=args.subjects, repetitions=args.repetitions,
+                            progress=sys.stderr.isatty())
     print(f"{len(cache)} clips ({len(cache.classes)} classes) written to {args.out}")
 
 

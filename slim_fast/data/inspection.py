@@ -137,7 +137,7 @@ def draw(cache: ClipCache, path: str | os.PathLike[str], rows: int = 12) -> Path
     if len(firsts) < rows:
         firsts = np.union1d(firsts, np.linspace(0, len(cache) - 1, rows).astype(int))
     chosen = np.sort(firsts)[np.unique(np.linspace(0, len(firsts) - 1, rows).astype(int))]
-    titles = [f"{cache.names[i]}: {cache.classes[cache.label[i]]}" if cache.label[i] >= 0 else str(cache.names[i])
+    titles = [f"{cache.classes[cache.label[i]]} {cache.names[i]}" if cache.label[i] >= 0 else str(cache.names[i])
               for i in chosen]
     contact_sheet([cache.clip(i) for i in chosen], cache.topology, titles, Path(path), channels=cache.channels)
     return Path(path)

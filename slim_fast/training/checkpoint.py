@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 
 from slim_fast.errors import UserError
 
-_NAME = re.compile(r"step-(\d{8})\.pt")
+CONTENT = {"model", "optimizer", "step", "seconds", "clips"}
+_NAME = re.compile(r"step-(\d{8,})\.pt")
 
 
 def write_atomically(path: Path, write: Any) -> None:
@@ -46,12 +48,15 @@ class Checkpoints:
         """Checkpoint files, oldest first."""
         return sorted(f for f in self.folder.glob("step-*.pt") if _NAME.fullmatch(f.name))
 
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}.pt"
+
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write `state` and drop the oldest beyond `keep`.
+        """Write `state`; drop the oldest beyond `keep`, and any of a later step (they were damaged).
 
         Raises: UserError when it cannot be written (a full disk); the earlier checkpoints stay.
         """
-        path = self.folder / f"step-{step:08d}.pt"
+        path = self.path(step)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, lambda file: torch.save(state, file))
@@ -61,7 +66,9 @@ class Checkpoints:
             raise UserError(
                 f"Could not write the checkpoint {path} ({error}); {kept}. Make room and give the same command again."
             ) from error
-        for old in self.files()[: -self.keep]:
+        files = self.files()
+        place = files.index(path) + 1
+        for old in files[: max(0, place - self.keep)] + files[place:]:
             old.unlink()
         return path
 
@@ -74,7 +81,14 @@ class Checkpoints:
         files = self.files()
         for path in reversed(files):
             try:
+                with zipfile.ZipFile(path) as archive:
+                    wrong = archive.testzip()  # torch.load reads past wrong checksums
+                if wrong is not None:
+                    raise ValueError(f"{wrong} has a wrong checksum")
                 state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+                missing = CONTENT - state.keys()
+                if missing:
+                    raise ValueError(f"{', '.join(sorted(missing))} missing")
                 return state
             except Exception as error:  # torch.load raises nearly anything on a damaged file
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,7 +1,8 @@
 """Everything that a pre-training run can be told."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from math import inf
+from typing import Any, Literal
 
 from slim_fast.errors import UserError
 from slim_fast.model.slim import ModelConfig
@@ -87,44 +88,70 @@ class PretrainConfig:
 
     def check(self) -> None:
         """Raises UserError naming the first value that cannot work."""
+        views, encoder, head, loss = self.views, self.model.encoder, self.model.head, self.model.loss
+        optim, log = self.optim, self.log
+        bounds: list[tuple[str, Any, float, float]] = [
+            ("steps", self.steps, 1, inf),
+            ("batch", self.batch, 1, inf),
+            ("seed", self.seed, -(2**63), 2**63 - 1),
+            ("threads", 1 if self.threads is None else self.threads, 1, inf),
+            ("views.interval", views.interval, 0, 1),
+            *((f"views.local.{i}.interval", local.interval, 0, 1) for i, local in enumerate(views.local)),
+            *((f"views.local.{i}.count", local.count, 1, inf) for i, local in enumerate(views.local)),
+            ("views.mask.ratio", views.mask.ratio, 0, 1),
+            ("views.mask.global_share", views.mask.global_share, 0, 1),
+            ("model.encoder.depth", encoder.depth, 1, inf),
+            ("model.encoder.registers", encoder.registers, 0, inf),
+            ("model.encoder.patch_frames", encoder.patch_frames, PATCH_FRAMES, PATCH_FRAMES),  # masks are drawn for it
+            ("model.head.hidden", head.hidden, 1, inf),
+            ("model.head.bottleneck", head.bottleneck, 1, inf),
+            ("model.head.prototypes", head.prototypes, 2, inf),
+            ("model.loss", (loss.contrastive, loss.masked, loss.koleo), 0, inf),
+            ("optim.final_learning_rate", optim.final_learning_rate, 0, inf),
+            ("optim.weight_decay", optim.weight_decay, 0, inf),
+            ("optim.betas", optim.betas, 0, 1 - 1e-12),
+            ("optim.patch_embed_scale", optim.patch_embed_scale, 0, inf),
+            ("optim.warmup", optim.warmup, 0, 1),
+            ("optim.freeze_prototypes", optim.freeze_prototypes, 0, 1),
+            ("optim.teacher_temperature_warmup", optim.teacher_temperature_warmup, 0, 1),
+            ("optim.teacher_momentum", optim.teacher_momentum, 0, 1),
+            ("log.metrics_every", log.metrics_every, 1, inf),
+            ("log.knn_every", log.knn_every, 0, inf),
+            ("log.knn_clips", log.knn_clips, 1, inf),
+            ("log.checkpoint_every", log.checkpoint_every, 0, inf),
+            ("log.keep", log.keep, 1, inf),
+        ]
+        for name, value, low, high in bounds:
+            if not all(low <= v <= high and v < inf for v in (value if isinstance(value, tuple) else (value,))):
+                limit = f"must be at least {low}" if high == inf else f"must lie within {low} and {high}"
+                raise UserError(f"{name}={value}: {limit}.")
         rules = [
-            (self.steps >= 1, f"steps={self.steps}: at least 1 step is needed"),
-            (self.batch >= 1, f"batch={self.batch}: at least 1 clip a step is needed"),
-            (self.log.keep >= 1, f"log.keep={self.log.keep}: at least 1 checkpoint must be kept"),
-            (self.log.metrics_every >= 1, f"log.metrics_every={self.log.metrics_every}: must be at least 1"),
-            (self.optim.learning_rate > 0, f"optim.learning_rate={self.optim.learning_rate}: must be positive"),
             (
-                self.model.head.prototypes >= 2,
-                f"model.head.prototypes={self.model.head.prototypes}: must be at least 2",
+                self.data != "",
+                "data is not set: name a cache with --data, made by `python -m slim_fast.data convert IN OUT` "
+                '(or "synthetic", the embedded generator)',
             ),
             (
                 all(
                     low <= high
-                    for low, high in [
-                        self.views.mask.ratio,
-                        self.views.interval,
-                        *(v.interval for v in self.views.local),
-                    ]
+                    for low, high in [views.mask.ratio, views.interval, *(local.interval for local in views.local)]
                 ),
                 "views: the first number of an interval must not be above the second",
             ),
             (
-                self.views.mask.ratio[0] >= 0 and self.views.mask.ratio[1] <= 1,
-                "views.mask.ratio must lie within 0 and 1",
-            ),
-            (
-                all(
-                    w >= 8 and w % PATCH_FRAMES == 0 for w in [self.views.window, *(v.window for v in self.views.local)]
-                ),
+                all(w >= 8 and w % PATCH_FRAMES == 0 for w in [views.window, *(v.window for v in views.local)]),
                 f"views: every window must be a multiple of {PATCH_FRAMES} frames",
             ),
-            (
-                self.model.encoder.patch_frames == PATCH_FRAMES,
-                f"model.encoder.patch_frames={self.model.encoder.patch_frames}: masks are drawn for {PATCH_FRAMES}",
-            ),
-            (
-                any((self.model.loss.contrastive, self.model.loss.masked)),
-                "model.loss: contrastive or masked needs a weight above 0",
+            (loss.contrastive or loss.masked, "model.loss: contrastive or masked needs a weight above 0"),
+            *(
+                (value > 0, f"{name}={value}: must be positive")
+                for name, value in [
+                    ("model.encoder.ffn_ratio", encoder.ffn_ratio),
+                    ("views.mask.motion_temperature", views.mask.motion_temperature),
+                    ("optim.learning_rate", optim.learning_rate),
+                    ("optim.clip", optim.clip),
+                    ("optim.teacher_temperature", min(optim.teacher_temperature)),
+                ]
             ),
         ]
         for holds, sentence in rules:

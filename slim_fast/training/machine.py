@@ -21,6 +21,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device={name!r} is not a device; use auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name!r} is not supported; use auto, cpu or cuda.")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise UserError(
             f"device={name!r}, but this machine offers {torch.cuda.device_count()} CUDA devices; use --device cpu."

@@ -1,25 +1,32 @@
 """What a run shows and writes down while it goes on."""
 
-import importlib.util
 import json
+import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+PLAIN_SECONDS = 10.0
+
 
 class Monitor:
-    """Progress bar on the terminal, metrics.jsonl, and TensorBoard events when tensorboard is installed."""
+    """Progress bar on a terminal, elsewhere a line now and then; metrics.jsonl; TensorBoard events if installed."""
 
     def __init__(self, folder: Path, first_step: int, steps: int, batch: int) -> None:
         self._path, self._batch, self._steps = folder / "metrics.jsonl", batch, steps
         forget_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._bar = tqdm(total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0.5)
+        self._bar = tqdm(
+            total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0.5, disable=None
+        )
+        self._shown = -PLAIN_SECONDS
         self._board: Any = None
-        if importlib.util.find_spec("tensorboard") is not None:
+        with suppress(ImportError):  # tensorboard is not installed, or too old
             from torch.utils.tensorboard.writer import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
@@ -49,13 +56,20 @@ class Monitor:
         """Leave out what happened since the last `rate` (an evaluation, a checkpoint)."""
         self._since, self._seen = time.perf_counter(), 0
 
-    def show(self, **values: float) -> None:
-        """Numbers behind the progress bar."""
-        self._bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in values.items()), refresh=False)
+    def show(self, step: int, rate: float, values: dict[str, float]) -> None:
+        """Samples a second and `values`: behind the progress bar, or as a line when it is time for one."""
+        numbers = ", ".join([f"{rate:.4g} samples/s", *(f"{name} {value:.4g}" for name, value in values.items())])
+        now = time.perf_counter()
+        if not self._bar.disable:
+            self._bar.set_postfix_str(numbers, refresh=False)
+        elif now - self._shown >= PLAIN_SECONDS:
+            left = timedelta(seconds=round((self._steps - step) * self._batch / rate))
+            self.say(f"step {step}/{self._steps}: {numbers}, {left} left")
+            self._shown = now
 
     def say(self, line: str) -> None:
-        """A line above the progress bar."""
-        tqdm.write(line)
+        """A line on stderr, above the progress bar if there is one."""
+        tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()

@@ -1,5 +1,6 @@
 """A whole pre-training run in a folder: begin or resume, train, evaluate on the way, finish."""
 
+import hashlib
 import json
 import os
 import time
@@ -18,7 +19,7 @@ from slim_fast.training.checkpoint import Checkpoints, write_atomically
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.interrupt import Interrupt
 from slim_fast.training.machine import choose_device, keep_freed_memory
-from slim_fast.training.monitor import Monitor
+from slim_fast.training.monitor import Monitor, read_metrics
 from slim_fast.training.summary import finish, print_summary
 from slim_fast.training.trainer import NonFiniteLoss, Trainer
 from slim_fast.views.store import FrameStore
@@ -48,6 +49,16 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     device = choose_device(config.device)
     if device.type == "cpu":
         keep_freed_memory()
+    try:
+        return _pretrain(folder, config, device)
+    except OSError as error:
+        raise UserError(
+            f"The run in {folder} cannot go on ({error}). Mend that and give the same command again, or choose another "
+            "--out."
+        ) from error
+
+
+def _pretrain(folder: Path, config: PretrainConfig, device: torch.device) -> dict[str, Any]:
     begin_folder(folder, config)
     if (folder / "summary.json").exists():
         summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -57,7 +68,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     cache = open_data(config, folder)
     trainer = Trainer(config, FrameStore(cache, training_clips(cache, config.split), device))
     checkpoints = Checkpoints(folder / "checkpoints", config.log.keep)
-    step, seconds = restore(trainer, checkpoints)
+    step, seconds = restore(trainer, checkpoints, cache)
     seconds = train(trainer, cache, checkpoints, folder, step, seconds)
     save_encoder(trainer.model.teacher.encoder, folder / "encoder", cache.topology, cache.channels)
     return finish(trainer, cache, folder, seconds)
@@ -66,6 +77,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 def begin_folder(folder: Path, config: PretrainConfig) -> None:
     """Make the run folder and write config.json, or check that the run begun there is the same.
 
+    A run without checkpoints has nothing to lose: its settings may still change.
     Raises: UserError when the folder cannot be written or holds another run (the differing fields named).
     """
     path = folder / "config.json"
@@ -78,6 +90,10 @@ def begin_folder(folder: Path, config: PretrainConfig) -> None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "not writable")
         begun = json.loads(path.read_text(encoding="utf-8"))
+        ours = isinstance(begun, dict) and begun.keys() == fields.keys()
+        if ours and not (folder / "checkpoints").exists():
+            write_atomically(path, lambda file: file.write(json.dumps(fields, indent=1).encode()))
+            return
     except OSError as error:
         raise UserError(
             f"The run folder {folder} cannot be used ({error.strerror}); choose another with --out."
@@ -123,11 +139,27 @@ def training_clips(cache: ClipCache, split: str | None) -> Any:
     return cache.split(split)[0]
 
 
-def restore(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, float]:
-    """Load the newest checkpoint, if any: (steps done, seconds spent)."""
+def clips_digest(trainer: Trainer) -> str:
+    """What tells the clips that a run trains on from other ones, wherever their cache lies."""
+    store = trainer.store
+    columns = [getattr(store.cache, name)[store.clips] for name in ("names", "length", "people")]
+    facts = [store.topology.to_dict(), store.channels, *(column.tolist() for column in columns)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def restore(trainer: Trainer, checkpoints: Checkpoints, cache: ClipCache) -> tuple[int, float]:
+    """Load the newest checkpoint, if any: (steps done, seconds spent).
+
+    Raises: UserError when the run was begun on other clips.
+    """
     state = checkpoints.load(trainer.device)
     if state is None:
         return 0, 0.0
+    if state["clips"] != clips_digest(trainer):
+        raise UserError(
+            f"The run in {checkpoints.folder.parent} was begun on other clips than those of {cache.path}; "
+            "give the --data it was begun with, or choose another --out."
+        )
     trainer.load_state_dict(state)
     print(f"Resuming at step {state['step']} of {trainer.config.steps}.", flush=True)
     return int(state["step"]), float(state["seconds"])
@@ -141,39 +173,49 @@ def train(
     knn_every = log.knn_every or max(1, config.steps // 10)
     checkpoint_every = log.checkpoint_every or max(1, config.steps // 10)
     sides = knn_sides(cache, config)
+    clips = clips_digest(trainer)
     began = time.perf_counter() - seconds
     monitor = Monitor(folder, step, config.steps, config.batch)
+    saved = step if step else None
+    evaluated = {record["step"] for record in read_metrics(folder / "metrics.jsonl") if "knn_top1" in record}
 
-    def save() -> Path:
-        return checkpoints.save(step, {**trainer.state_dict(), "step": step, "seconds": time.perf_counter() - began})
+    def due(every: int) -> bool:
+        return step > 0 and (step % every == 0 or step == config.steps)
 
     try:
         with Interrupt() as interrupt:
-            while step < config.steps:
+            while True:
+                stop = interrupt.requested
+                if step != saved and (stop or due(checkpoint_every)):
+                    spent = time.perf_counter() - began
+                    checkpoints.save(step, {**trainer.state_dict(), "step": step, "seconds": spent, "clips": clips})
+                    saved = step
+                    monitor.restart_clock()
+                if stop:
+                    raise Interrupted(
+                        f"Stopped by {stop.name} after step {step}; {checkpoints.path(step)} is saved. "
+                        "The same command resumes the run.",
+                        128 + stop,
+                    )
+                if sides is not None and due(knn_every) and step not in evaluated:
+                    accuracy = online_knn(cache, trainer.model.teacher.encoder, *sides)
+                    monitor.write(step, {"knn_top1": accuracy})
+                    monitor.say(f"step {step}: 1-NN accuracy {accuracy:.1%}")
+                    monitor.restart_clock()
+                    evaluated.add(step)
+                    continue  # a signal may have come meanwhile
+                if step == config.steps:
+                    break
                 values, now = trainer.step(step)
                 step += 1
                 monitor.advance()
-                if step % log.metrics_every == 0 or step == config.steps:
+                if due(log.metrics_every):
                     numbers = {name: value.item() for name, value in values.items()}
                     rate = monitor.rate()
                     schedules = {k: float(v) for k, v in asdict(now).items()}
                     monitor.write(step, {**numbers, **schedules, "samples_per_second": rate})
                     losses = {name: numbers[name] for name in numbers if name != "gradient_norm"}
-                    monitor.show(**losses, lr=now.learning_rate, **{"samples/s": rate})
-                stop = interrupt.requested
-                if sides is not None and stop is None and (step % knn_every == 0 or step == config.steps):
-                    accuracy = online_knn(cache, trainer.model.teacher.encoder, *sides)
-                    monitor.write(step, {"knn_top1": accuracy})
-                    monitor.say(f"step {step}: 1-NN accuracy {accuracy:.1%}")
-                    monitor.restart_clock()
-                if step % checkpoint_every == 0 or step == config.steps or stop is not None:
-                    path = save()
-                    monitor.restart_clock()
-                if stop is not None and step < config.steps:
-                    raise Interrupted(
-                        f"Stopped by {stop.name} after step {step}; {path} is saved. The same command resumes the run.",
-                        128 + stop,
-                    )
+                    monitor.show(step, rate, {**losses, "lr": now.learning_rate})
     except NonFiniteLoss as error:
         raise UserError(_describe(error, checkpoints, folder)) from error
     finally:
@@ -189,7 +231,7 @@ def _describe(error: NonFiniteLoss, checkpoints: Checkpoints, folder: Path) -> s
     return (
         f"{error}. Its batch held the clips {shown} (all in {path}). "
         f"The last good checkpoint is {last[-1] if last else 'none: the run had not written one yet'}; "
-        "lower optim.learning_rate, or inspect the clips."
+        "inspect the clips, or choose another --out with a lower optim.learning_rate."
     )
 
 

@@ -95,9 +95,10 @@ class SkeletonAugmenter:
         rotation = torch.cat([rotation[..., :1, :] * side[..., None, None], rotation[..., 1:, :]], -2)
         lead, (w, v, c) = views.shape[:-3], views.shape[-3:]
         n = lead.numel()
-        coordinates = views[..., : self.dims].reshape(n, w, v, self.dims)
-        moved = torch.matmul(matrix.view(n, 1, v, v), coordinates)
-        moved = torch.matmul(moved.view(n, w * v, self.dims), rotation.view(n, self.dims, self.dims))
+        # One V×V by V×(w·dims) product a view: several times faster than a product a frame.
+        coordinates = views[..., : self.dims].reshape(n, w, v, self.dims).transpose(1, 2).reshape(n, v, w * self.dims)
+        moved = torch.bmm(matrix.view(n, v, v), coordinates).view(n, v, w, self.dims).transpose(1, 2)
+        moved = torch.bmm(moved.reshape(n, w * v, self.dims), rotation.view(n, self.dims, self.dims))
         moved = moved.view(*lead, w, v, self.dims)
         if c == self.dims:
             return moved
@@ -120,9 +121,11 @@ class SkeletonAugmenter:
         axis = (u[..., 1] * self.dims).long().clamp_max(self.dims - 1)
         keep = 1.0 - (flat[..., None] & (torch.arange(views.shape[-1], device=device) == axis[..., None])).float()
         shape = (*views.shape[-3:-1], self.dims)
-        noise = noise_stream.fold(1).normal(shape) * (sigma * noisy)[..., None, None, None]
-        views = views + noise if views.shape[-1] == self.dims else views + torch.nn.functional.pad(noise, (0, 1))
-        return views * keep[..., None, None, :]
+        noise = noise_stream.fold(1)[noisy].normal(shape) * sigma[noisy][:, None, None, None]
+        out = (views * keep[..., None, None, :]).contiguous()
+        coordinates = out.flatten(0, -4)[..., : self.dims]
+        coordinates.index_add_(0, noisy.flatten().nonzero()[:, 0], noise * keep[noisy][:, None, None, : self.dims])
+        return out
 
 
 def scaling_bases(topology: Topology) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class TubeMasker:
         self._firsts = (sizes.cumsum(0) - sizes).to(device)
         self._column_of_joint = torch.tensor(order).argsort().to(device)
 
-    def __call__(self, budget: Tensor, tokens: int, min_area: int, max_area: int, stream: Stream) -> Tensor:
+    def __call__(self, budget: Tensor, tokens: Tensor, min_area: Tensor, max_area: int, stream: Stream) -> Tensor:
         """Masks of at most `budget` cells each.
 
         A tube: a part, a run of 1..size joints of it (w wide), a target area uniform in [min_area, min(budget left,
@@ -66,16 +66,19 @@ class TubeMasker:
 
         Args:
             budget: (R,) int64 cells to mask.
-            tokens: temporal tokens T of the view.
+            tokens: (R,) int64 temporal tokens of each view.
+            min_area: (R,) int64.
             stream: (R,) keys.
 
-        Returns: (R, T, V) bool.
+        Returns: (R, T, V) bool, T the most tokens of a view; nothing beyond a view's own tokens is masked.
         """
         device, v = budget.device, len(self._column_of_joint)
-        time, column = torch.arange(tokens, device=device), torch.arange(v, device=device)
-        free = torch.ones(len(budget), tokens, v, device=device)  # columns in the order of the parts
+        longest = int(tokens.max()) if len(tokens) else 0
+        time, column = torch.arange(longest, device=device), torch.arange(v, device=device)
+        free = torch.ones(len(budget), longest, v, device=device)  # columns in the order of the parts
         rows = budget.nonzero()[:, 0]  # the masks still growing, and their state
         grid, left, keys = free[rows], budget[rows].float(), stream[rows]
+        tokens, min_area = tokens[rows], min_area[rows]
         refusals = torch.zeros_like(left)
         proposal = 0
         while len(rows):
@@ -85,7 +88,7 @@ class TubeMasker:
             width = 1 + (u[1] * size).long()
             first = self._firsts[part] + (u[2] * (size - width + 1)).long()
             area = min_area + u[3] * (left.clamp_max(max_area) - min_area)
-            height = (area / width).round().clamp(1, tokens).long()
+            height = (area / width).round().long().clamp_min(1).minimum(tokens)
             start = (u[4] * (tokens - height + 1)).long()
             during = ((time >= start[:, None]) & (time < (start + height)[:, None])).float()  # (A, T)
             joints = ((column >= first[:, None]) & (column < (first + width)[:, None])).float()  # (A, V)
@@ -97,9 +100,8 @@ class TubeMasker:
             going = (left > 0) & (refusals < PROPOSALS)
             if not bool(going.all()):
                 free[rows[~going]] = grid[~going]
-                rows, grid, left, keys, refusals = (
-                    rows[going], grid[going], left[going], keys[going], refusals[going]
-                )  # fmt: skip
+                rows, grid, left, keys, refusals = rows[going], grid[going], left[going], keys[going], refusals[going]
+                tokens, min_area = tokens[going], min_area[going]
             proposal += 1
         return (free == 0)[..., self._column_of_joint]
 

@@ -95,32 +95,40 @@ class ViewSampler:
 
         view = torch.arange(2, device=device)
         stream = of_clip[:, None].fold(view)
-        start, length = crop(
-            extended_length(frames)[:, None].expand(-1, 2), config.window, config.interval, stream.fold(_CROP)
-        )
-        groups = [self._views(track, frames, centre, start, length, config.window, view.clamp_max(1), stream)]
-        ratios = stratified_ratios(
-            round(config.mask.global_share * view.numel() * len(clip)), config.mask.ratio, of_batch
-        )
-        ratios = torch.nn.functional.pad(ratios, (0, 2 * len(clip) - len(ratios)))
-        self._mask(groups[0], shuffle(ratios, of_batch.fold(_RATIOS)).view(-1, 2), stream)
-
+        whole = extended_length(frames)[:, None].expand(-1, 2)
+        start, length = crop(whole, config.window, config.interval, stream.fold(_CROP))
+        views = [self._views(track, frames, centre, start, length, config.window, view, stream)]
+        streams, ratios = [stream], [self._global_ratios(len(clip), of_batch)]
         seen = 2
         for number, local in enumerate(config.local):
             anchor = torch.arange(2, device=device).repeat_interleave(local.count)
             stream = of_clip[:, None].fold(seen + torch.arange(len(anchor), device=device))
             inner, span = crop(length[:, anchor], local.window, local.interval, stream.fold(_CROP))
             kind = torch.full_like(anchor, 2)
-            group = self._views(track, frames, centre, start[:, anchor] + inner, span, local.window, kind, stream)
-            if config.mask.local:
-                of_group = of_batch.fold(number + 1)
-                ratios = stratified_ratios(len(anchor) * len(clip), config.mask.ratio, of_group)
-                if config.mask.shuffle_local:
-                    ratios = shuffle(ratios, of_group.fold(_RATIOS))
-                self._mask(group, ratios.view(-1, len(anchor)), stream)
-            groups.append(group)
+            views.append(self._views(track, frames, centre, start[:, anchor] + inner, span, local.window, kind, stream))
+            streams.append(stream)
+            ratios.append(self._local_ratios(len(clip), len(anchor), of_batch.fold(number + 1)))
             seen += len(anchor)
+        masks = self._masks(views, ratios, streams)
+        groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
         return ViewBatch(groups, clip, step)
+
+    def _global_ratios(self, clips: int, stream: Stream) -> Tensor:
+        """(clips, 2) share of each global view to mask, 0 for the views that stay whole."""
+        mask = self.config.mask
+        ratios = stratified_ratios(round(mask.global_share * 2 * clips), mask.ratio, stream)
+        ratios = torch.nn.functional.pad(ratios, (0, 2 * clips - len(ratios)))
+        return shuffle(ratios, stream.fold(_RATIOS)).view(clips, 2)
+
+    def _local_ratios(self, clips: int, views: int, stream: Stream) -> Tensor:
+        """(clips, views) share of each local view of one length to mask."""
+        mask = self.config.mask
+        if not mask.local:
+            return torch.zeros(clips, views, device=stream.keys.device)
+        ratios = stratified_ratios(clips * views, mask.ratio, stream)
+        if mask.shuffle_local:
+            ratios = shuffle(ratios, stream.fold(_RATIOS))
+        return ratios.view(clips, views)
 
     def _views(
         self,
@@ -132,29 +140,32 @@ class ViewSampler:
         window: int,
         kind: Tensor,
         stream: Stream,
-    ) -> ViewGroup:
-        """Gather and augment: track, frames (B,), centre (B, C), start, length (B, n), kind (n,), stream (B, n)."""
+    ) -> Tensor:
+        """Gather and augment: track, frames (B,), centre (B, C), start, length (B, n), kind (n,), stream (B, n) -> (B, n, window, V, C)."""
         position = start[..., None] + window_positions(length, window, stream.fold(_WINDOW))  # (B, n, w)
         views = interpolated_frames(self.store, track[:, None, None], position, frames[:, None, None])
         views = self._augment(views - centre[:, None, None, None], stream.fold(_AUGMENT))
-        views = self._augment.add_noise(views, kind.expand(start.shape), stream.fold(_AUGMENT))
-        tokens = window // PATCH_FRAMES
-        mask = torch.zeros(*start.shape, tokens, views.shape[-2], dtype=torch.bool, device=views.device)
-        return ViewGroup(window, views, mask)
+        return self._augment.add_noise(views, kind.expand(start.shape), stream.fold(_AUGMENT))
 
-    def _mask(self, group: ViewGroup, ratios: Tensor, stream: Stream) -> None:
-        """Fill the group's mask: ratios (B, n), 0 = not masked; stream (B, n)."""
-        config = self.config.mask
-        _, _, tokens, joints = group.mask.shape
-        budget = (ratios * tokens * joints).long().flatten()
-        keys = Stream(stream.fold(_MASK).keys.flatten())
+    def _masks(self, views: list[Tensor], ratios: list[Tensor], streams: list[Stream]) -> list[Tensor]:
+        """Masks (B, n, w / 8, V) bool of views (B, n, w, V, C) that cover the share `ratios` (B, n) of their tokens."""
+        config, joints = self.config.mask, self.store.topology.num_joints
+        tokens = [v.shape[2] // PATCH_FRAMES for v in views]
+        budgets = [(ratio * t * joints).long().flatten() for t, ratio in zip(tokens, ratios, strict=True)]
+        keys = [stream.fold(_MASK).keys.flatten() for stream in streams]
         if config.kind == "tube":
-            mask = self._tubes(budget, tokens, max(1, group.window // PATCH_FRAMES), self._max_tube_area, keys)
+            sizes = [len(budget) for budget in budgets]
+            temporal = torch.cat([torch.full_like(budget, t) for budget, t in zip(budgets, tokens, strict=True)])
+            grids = self._tubes(torch.cat(budgets), temporal, temporal, self._max_tube_area, Stream(torch.cat(keys)))
+            masks = [grid[:, :t] for grid, t in zip(grids.split(sizes), tokens, strict=True)]
         elif config.kind == "random":
-            mask = random_masks(budget, tokens, joints, keys)
+            masks = [random_masks(b, t, joints, Stream(k)) for b, t, k in zip(budgets, tokens, keys, strict=True)]
         else:
-            mask = motion_masks(group.clips.flatten(0, 1), budget, PATCH_FRAMES, config.motion_temperature, keys)
-        group.mask = mask.view_as(group.mask)
+            masks = [
+                motion_masks(v.flatten(0, 1), b, PATCH_FRAMES, config.motion_temperature, Stream(k))
+                for v, b, k in zip(views, budgets, keys, strict=True)
+            ]
+        return [mask.view(*v.shape[:2], t, joints) for mask, v, t in zip(masks, views, tokens, strict=True)]
 
 
 def interpolated_frames(store: FrameStore, track: Tensor, position: Tensor, frames: Tensor) -> Tensor:

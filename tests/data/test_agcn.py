@@ -42,7 +42,7 @@ def test_one_file_and_labels_as_an_array(tmp_path) -> None:
 
 def test_kinetics_skeletons_name_their_topology_and_confidence(tmp_path) -> None:
     save(tmp_path / "kinetics", "train", 2, "data", joints=18)
-    with pytest.raises(UserError, match="18 joints of 3 coordinates.*openpose-18 would fit"):
+    with pytest.raises(UserError, match=r"18 joints of 3 coordinates.*openpose-18 would fit"):
         open_source(tmp_path / "kinetics")
     source = open_source(tmp_path / "kinetics", Options(get_topology("openpose-18"), "xyc"))
     assert source.channels == "xyc"
@@ -53,7 +53,7 @@ def test_kinetics_skeletons_name_their_topology_and_confidence(tmp_path) -> None
     (lambda folder: (folder / "train_label.pkl").unlink(), "needs its labels beside it in train_label.pkl"),
     (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"], [0]))), "1 names and 1 labels"),
     (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps(5)), r"must hold \(names, labels\)"),
-    (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"] * 3, ["x"] * 3))), "not whole numbers"),
+    (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"] * 3, ["x"] * 3))), "not whole"),
     (lambda folder: (folder / "train_label.pkl").write_bytes(b"\x80\x04cos\nsystem\n."), "asks for os.system"),
     (lambda folder: np.save(folder / "train_data_joint.npy", np.ones((3, 3, 3))), r"has shape \(3, 3, 3\)"),
     (lambda folder: np.save(folder / "train_data_joint.npy", np.array([{}]), allow_pickle=True), "Python objects"),

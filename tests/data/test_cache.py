@@ -98,6 +98,13 @@ def test_nothing_is_left_after_an_exception(tmp_path, walkers, error) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_writer_never_entered_leaves_nothing(tmp_path) -> None:
+    writer = CacheWriter(tmp_path / "c", NTU)
+    assert len(list(tmp_path.iterdir())) == 1
+    del writer
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_one_sentence(tmp_path, walkers, monkeypatch) -> None:
     class FullDisk:
         def write(self, data) -> int:
@@ -106,7 +113,8 @@ def test_a_full_disk_is_one_sentence(tmp_path, walkers, monkeypatch) -> None:
         def close(self) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match=r"cannot write .*No space left"), CacheWriter(tmp_path / "c", NTU) as writer:
+    with (pytest.raises(UserError, match=r"cannot write .*No space left"),  # noqa: PT012
+          CacheWriter(tmp_path / "c", NTU) as writer):
         writer._file.close()
         writer._file = FullDisk()  # type: ignore[assignment]
         writer.add(Clip(walkers(), "a"))
@@ -116,7 +124,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, walkers, monkeypatch) -> None:
 def test_only_caches_are_overwritten_and_only_by_finished_ones(tmp_path, walkers) -> None:
     path = tmp_path / "c"
     write(path, Clip(walkers(), "old"))
-    with pytest.raises(UserError, match="exists.*--overwrite"):
+    with pytest.raises(UserError, match=r"exists.*--overwrite"):
         write(path, Clip(walkers(), "new"))
     with pytest.raises(UserError, match="no usable clip"):
         write(path, Clip(np.zeros((1, 25, 3, 1)), "empty"), overwrite=True)

@@ -64,7 +64,7 @@ def test_integer_labels_and_none(tmp_path) -> None:
 
 def test_other_skeletons_in_the_train_test_layout(tmp_path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.arange(2 * 4 * 120.0).reshape(2, 4, 120))
-    with pytest.raises(UserError, match="120 values a frame.*--topology"):
+    with pytest.raises(UserError, match=r"120 values a frame.*--topology"):
         open_source(tmp_path / "a.npz")
     with pytest.raises(UserError, match="no multiple of the 17 joints x 3 channels"):
         open_source(tmp_path / "a.npz", Options(get_topology("coco-17")))
@@ -95,7 +95,7 @@ def test_frames_npz(tmp_path, walkers, order, gaps) -> None:
 
 def test_frames_npz_of_an_unnamed_skeleton_needs_a_topology(tmp_path, walkers) -> None:
     np.savez(tmp_path / "mine.npz", x=walkers(9, 20), start=np.array([0]), length=np.array([9]))
-    with pytest.raises(UserError, match="20 joints of 3 coordinates.*kinect-v1-20 or utd-mhad-20 would fit"):
+    with pytest.raises(UserError, match=r"20 joints of 3 coordinates.*kinect-v1-20 or utd-mhad-20 would fit"):
         open_source(tmp_path / "mine.npz")
     source = open_source(tmp_path / "mine.npz", Options(get_topology("kinect-v1-20")))
     assert [(clip.label, clip.subject, dict(clip.split)) for clip in source.clips] == [(-1, -1, {})]
@@ -120,7 +120,8 @@ def test_inconsistent_frames_npz(tmp_path, walkers, changes, message) -> None:
 def test_npz_of_single_clips(tmp_path, walkers) -> None:
     clips = {"jump": walkers(5), "wave": walkers(1, people=2), "nothing": walkers(0)}
     clips["wave"] = clips["wave"][..., 0]  # (T, V, C): one person
-    np.savez(tmp_path / "a.npz", **clips, labels=np.array(["up", "hand", "up"]), split=np.array(["train", "test", "test"]))
+    np.savez(tmp_path / "a.npz", **clips, labels=np.array(["up", "hand", "up"]),
+             split=np.array(["train", "test", "test"]))
     source = open_source(tmp_path / "a.npz")
     found = {clip.name: clip for clip in source.clips}
     assert source.classes == ("hand", "up")
@@ -140,8 +141,8 @@ def test_npz_of_clips_together(tmp_path, walkers) -> None:
     for i, clip in enumerate(source.clips):
         np.testing.assert_array_equal(clip.positions[..., 0], clips[i, :lengths[i]])
         assert (clip.label, clip.subject) == (i, i + 100)
+    np.savez(tmp_path / "b.npz", clips=walkers(6, 20)[None])
     with pytest.raises(UserError, match="20 joints"):
-        np.savez(tmp_path / "b.npz", clips=walkers(6, 20)[None])
         open_source(tmp_path / "b.npz")
 
 
@@ -179,8 +180,9 @@ def test_damaged_npz_are_one_sentence(tmp_path, walkers, damage, save) -> None:
     if damage == "lying header":
         with zipfile.ZipFile(path, "w") as archive:
             header = repr({"descr": "<f8", "fortran_order": False, "shape": (50, 20, 75)}).encode() + b"\n"
-            archive.writestr("x_train.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(99))
-    with pytest.raises(UserError, match="cut short|damaged|no npz"):
+            magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+            archive.writestr("x_train.npy", magic + header + bytes(99))
+    with pytest.raises(UserError, match=r"cut short|damaged|no npz"):
         list(open_source(path).clips)
 
 

@@ -67,7 +67,8 @@ def test_split_names(tmp_path, walkers) -> None:
 
 @pytest.mark.parametrize(("change", "reason"), [
     ({"keypoint": None}, "keypoint is not"), ({"keypoint": np.ones((6, 25, 3))}, "keypoint is not"),
-    ({"keypoint": [[1], [1, 2]]}, "keypoint is not"), ({"label": "jump"}, "label is not"), ({"label": 0.5}, "label is not"),
+    ({"keypoint": [[1], [1, 2]]}, "keypoint is not"),
+    ({"label": "jump"}, "label is not"), ({"label": 0.5}, "label is not"),
     ({"img_shape": (0, 5)}, "img_shape is not"), ({"img_shape": "big"}, "img_shape is not")])
 def test_bad_annotations_are_problems(tmp_path, walkers, change, reason) -> None:
     good = {"frame_dir": "good", "label": 0, "keypoint": walkers(6).transpose(3, 0, 1, 2)}
@@ -78,7 +79,8 @@ def test_bad_annotations_are_problems(tmp_path, walkers, change, reason) -> None
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ([1, 2], "not of PYSKL's form"), ({"annotations": []}, "not of PYSKL's form"), ((["a"], [0]), "not of PYSKL's form"),
+    ([1, 2], "not of PYSKL's form"), ({"annotations": []}, "not of PYSKL's form"),
+    ((["a"], [0]), "not of PYSKL's form"),
     ({"annotations": [{"x": 1}]}, "no annotation with a 4-dimensional 'keypoint': the first has x"),
     ({"annotations": [{"keypoint": np.ones((1, 2, 20, 3))}]}, "20 joints of 3 coordinates"),
     ({"annotations": [{"keypoint": np.ones((1, 2, 25, 3))}], "split": [1]}, "'split' that is not a dict")])

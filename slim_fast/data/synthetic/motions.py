@@ -101,6 +101,14 @@ def throw(actor: Actor) -> None:
         actor.step(0.35 * actor.vary(), 0.2, 0.7, steps=2)
 
 
+def bow(actor: Actor) -> None:
+    down = actor.pulse(0.4, 0.6)
+    _bend(actor, down, pelvis=0.55 * actor.vary(), spine=0.35 * actor.vary())
+    if actor.random.random() < 0.4:
+        for side in SIDES:
+            actor.reach(side, (-0.25, -0.65, 0.45), actor.pulse(0.2, 0.8))
+
+
 def pick_up(actor: Actor) -> None:
     down = actor.pulse(0.4, 0.6)
     squat = actor.random.uniform(0.1, 0.9)
@@ -121,6 +129,33 @@ def sit_down(actor: Actor) -> None:
 
 def stand_up(actor: Actor) -> None:
     _seated(actor, actor.keys((0, 0.15, 0.85, 1), (1, 1, 0, 0)))
+
+
+def jump(actor: Actor) -> None:
+    times = (0, 0.35, 0.48, 0.6, 0.72, 0.82, 1)
+    height = 0.32 * actor.vary() * actor.keys(times, (0, -0.9, 0.1, 1, 0.1, -0.6, 0))
+    air, crouch = np.maximum(height - 0.03, 0), np.maximum(-height, 0)
+    actor.controls.pelvis[:, 1] += height
+    actor.controls.feet[:, :, 1] += air[:, None]
+    actor.controls.toes += 0.5 * np.tanh(air / 0.05)[:, None]
+    _bend(actor, crouch, pelvis=1.6, spine=0.6)
+    arms = actor.keys(times, (0, -0.5, 0.8, 1, 0.6, 0.2, 0)) * actor.body.liveliness
+    for side in SIDES:
+        actor.reach(side, (0.25, -0.1, 0.75), np.clip(arms, 0, 0.9))
+        actor.controls.wrists[:, side, 2] += np.minimum(arms, 0)
+
+
+def kick(actor: Actor) -> None:
+    size, live, near = actor.vary(), actor.body.liveliness, actor.near
+    times = (0, 0.38, 0.56, 0.68, 1)
+    course = [(0, 0, 0), (0.02, 0.18, -0.35), (0, 0.50 * size, 0.75), (0, 0.40, 0.5), (0, 0, 0)]
+    actor.controls.feet[:, near] += actor.keys(times, course)
+    actor.controls.toes[:, near] += 0.4 * actor.keys(times, (0, 1, -0.5, -0.5, 0))
+    actor.controls.pelvis[:, 0] -= 0.10 * actor.toward * actor.pulse(0.3, 0.75)
+    actor.controls.pitch += 0.25 * live * actor.keys(times, (0, 0.6, -1, -0.7, 0))
+    actor.controls.spine[:, 0] += 0.3 * live * actor.toward * actor.keys(times, (0, -0.7, 1, 0.7, 0))
+    for side, forward in ((near, -0.45), (actor.far, 0.45)):
+        actor.reach(side, (0.30, -0.65, forward), 0.8 * live * actor.pulse(0.5, 0.7))
 
 
 def _carry(actor: Actor, side: int, held: Array, course: Array) -> None:

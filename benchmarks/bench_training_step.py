@@ -1,0 +1,123 @@
+"""One training step on the CPU: `Trainer.step` against four padded forwards with materialised logits. It must reach 1.5×."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.baselines.eager_slim import EagerConfig, EagerSLiM, make_optimizer
+from benchmarks.baselines.numpy_views import sample_batch
+from benchmarks.measure import ALLOCATORS, interleave, workers
+from benchmarks.records import Recorder
+from slim_fast.data.cache import ClipCache
+from slim_fast.model.encoder import EncoderConfig
+from slim_fast.model.heads import HeadConfig
+from slim_fast.model.slim import ModelConfig
+from slim_fast.pretrain import parse, presets
+from slim_fast.training.config import PretrainConfig
+from slim_fast.training.trainer import Trainer
+from slim_fast.views.pipeline import ViewsConfig
+from slim_fast.views.store import FrameStore
+
+TARGET = 1.5
+RECIPE_BATCH = 8
+PREPARED = 4
+TEACHER_TEMP = 0.05
+SIZES = [name for name in ("demo", "small") if name in presets()] + ["recipe"]
+
+
+def settings(sizes: str) -> PretrainConfig:
+    """The config of a preset, of the recipe ("recipe") or of a toy; always the published views, and fp32."""
+    if sizes == "toy":
+        head = HeadConfig(hidden=32, bottleneck=16, prototypes=32)
+        config = PretrainConfig(batch=4, model=ModelConfig(EncoderConfig(width=16, depth=2, heads=2), head))
+    elif sizes == "recipe":
+        config = PretrainConfig(batch=RECIPE_BATCH)
+    else:
+        config = parse(["--preset", sizes])
+    optim = dataclasses.replace(
+        config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMP, TEACHER_TEMP)
+    )
+    return dataclasses.replace(config, views=ViewsConfig(), precision="fp32", optim=optim)
+
+
+def build_trainer(path: Path, sizes: str) -> Trainer:
+    return Trainer(settings(sizes), FrameStore(ClipCache.open(path)))
+
+
+def ours(path: Path, sizes: str, views: bool) -> Callable[[], float]:
+    trainer, steps = build_trainer(path, sizes), iter(range(1 << 30))
+    if not views:
+        prepared = [trainer.sampler(trainer.order(step), step) for step in range(PREPARED)]
+        trainer.sampler = lambda clip, step: prepared[step % PREPARED]  # type: ignore[assignment]
+
+    def run() -> float:
+        losses, _ = trainer.step(next(steps))
+        return losses["loss"].item()
+
+    return run
+
+
+def baseline(path: Path, sizes: str, views: bool) -> Callable[[], float]:
+    """From the same weights, and on the same views where they are prepared."""
+    trainer = build_trainer(path, sizes)
+    config, cache = trainer.config, trainer.store.cache
+    encoder, head = config.model.encoder, config.model.head
+    eager = EagerSLiM(
+        EagerConfig(
+            joints=cache.topology.num_joints,
+            channels=len(cache.channels),
+            width=encoder.width,
+            depth=encoder.depth,
+            heads=encoder.heads,
+            registers=encoder.registers,
+            patch_frames=encoder.patch_frames,
+            head_hidden=head.hidden,
+            head_width=head.bottleneck,
+            prototypes=head.prototypes,
+            koleo_weight=config.model.loss.koleo,
+        )
+    )
+    eager.load_state_dict(trainer.model.state_dict())
+    optimizer, steps, rng = make_optimizer(eager, lr=1e-5), iter(range(1 << 30)), np.random.default_rng(0)
+    order, prepared = trainer.order, []
+    if views:
+        clips = [cache.clip(i)[..., 0] for i in range(len(cache))]
+    else:
+        prepared = [trainer.sampler(order(step), step).groups for step in range(PREPARED)]
+
+    def run() -> float:
+        step = next(steps)
+        if views:
+            made = sample_batch([clips[i] for i in order(step).tolist()], cache.topology, rng)
+            batch = [[torch.from_numpy(x) for x in part] for part in (made.clips, made.masks)]
+        else:
+            groups = prepared[step % PREPARED]
+            batch = [[group.clips for group in groups], [group.mask for group in groups]]
+        return eager.training_step(optimizer, *batch, TEACHER_TEMP)["loss"].item()
+
+    return run
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+@pytest.mark.parametrize("views", [False, True], ids=["model", "whole"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_step(
+    benchmark: Any, cache: Path, quick: bool, threads: int, recorder: Recorder, sizes: str, views: bool, allocator: str
+) -> None:
+    if quick and (sizes, allocator) != (SIZES[0], "kept"):
+        pytest.skip("one case is enough to see that it runs")
+    sizes = "toy" if quick else sizes
+    rounds = 2 if quick else 5 if sizes == "recipe" else 11
+    with workers(ours, baseline, allocator, threads, path=cache, sizes=sizes, views=views) as pair:
+        result = interleave(benchmark, *pair, rounds=rounds)
+    if not views:
+        assert result.first[0] == pytest.approx(result.first[1], rel=1e-3)
+    case = {"sizes": sizes, "batch": settings(sizes).batch, "views": views, "allocator": allocator}
+    recorder.add("training_step", case, **result.figures(), threads=threads, target=TARGET)
