@@ -27,7 +27,7 @@ class Features:
 def evaluation_clips(cache: ClipCache, clips: np.ndarray, window: int = WINDOW) -> Tensor:
     """(N, M, window, V, C) float32 clips, M = min(2, most people of the cache's clips); absent people are zeros.
 
-    `window` frames from the centred 95 % of the clip, the centre joint of the first frame (of the first person) at the
+    `window` frames from the centred 95 % of the clip, the centre joint of the first person's first frame at the
     origin; more people than two: the first two.
     """
     start, length, people = (torch.from_numpy(np.asarray(a)[clips]) for a in (cache.start, cache.length, cache.people))
@@ -48,7 +48,10 @@ def evaluation_clips(cache: ClipCache, clips: np.ndarray, window: int = WINDOW) 
     lower, upper = gather(below), gather(above)
     here_below, here_above = (x.flatten(-2).any(-1)[..., None, None] for x in (lower, upper))
     views = torch.where(here_above & here_below, torch.lerp(lower, upper, share), lower)
-    origin = positions[start][:, cache.topology.centre, :dims]
+    seen = start.clone()  # the first person's first row, which is the clip's unless that person comes later
+    for late in (~positions[start].flatten(1).any(1)).nonzero()[:, 0]:
+        seen[late] += positions[start[late] : start[late] + length[late]].flatten(1).any(1).int().argmax()
+    origin = positions[seen][:, cache.topology.centre, :dims]
     present = here_below & (torch.arange(slots) < people[:, None])[..., None, None, None]
     views[..., :dims] -= origin[:, None, None, None]
     return views * present
@@ -74,9 +77,10 @@ def encode(
         n, m = views.shape[:2]
         flat = views.flatten(0, 1)
         present = flat.flatten(1).any(1)
-        patches, cls = encoder.last_blocks(flat[present], None, 1)[0]
-        tokens = torch.zeros(n * m, 2, cls.shape[-1], device=device)
-        tokens[present] = torch.stack([cls.float(), patches.float().mean(1)], 1)
+        tokens = torch.zeros(n * m, 2, encoder.config.width, device=device)
+        if present.any():
+            patches, cls = encoder.last_blocks(flat[present], None, 1)[0]
+            tokens[present] = torch.stack([cls.float(), patches.float().mean(1)], 1)
         tokens = tokens.view(n, m, 2, -1)
         retrieval.append(tokens.transpose(1, 2).flatten(1).cpu())  # CLS of all people, then mean patches
         pooled.append(tokens.sum(1).flatten(1).cpu())

@@ -16,7 +16,8 @@ def linear_accuracy(
     The decay is chosen among DECAYS on the training rows where `held_out` (N,) bool is true, never on the test rows;
     then all training rows are fitted. train (N, D), test (S, D), labels int64.
     """
-    mean, spread = train.mean(0), train.std(0).clamp_min(1e-6)
+    mean, spread = train.mean(0), train.std(0, correction=0)
+    spread = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)  # a feature that is constant but for rounding
     train, test = (train - mean) / spread, (test - mean) / spread
     if train.shape[1] > len(train):  # the weights lie in the span of the training rows: fewer numbers, the same optimum
         basis = torch.linalg.qr(train.t()).Q

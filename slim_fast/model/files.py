@@ -100,9 +100,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises: UserError when it is missing or not JSON.
     """
     try:
-        fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        fields: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder} is no encoder folder ({CONFIG}: {error.strerror}).") from error
     except ValueError as error:
         raise UserError(f"{folder / CONFIG} is not JSON: {error}.") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{folder / CONFIG} does not describe an encoder: it holds no object.")
     return fields

@@ -1,6 +1,6 @@
 """Everything that a pre-training run can be told."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Literal
 
@@ -106,7 +106,7 @@ class PretrainConfig:
             ("model.head.hidden", head.hidden, 1, inf),
             ("model.head.bottleneck", head.bottleneck, 1, inf),
             ("model.head.prototypes", head.prototypes, 2, inf),
-            ("model.loss", (loss.contrastive, loss.masked, loss.koleo), 0, inf),
+            *((f"model.loss.{term}", weight, 0, inf) for term, weight in asdict(loss).items()),
             ("optim.final_learning_rate", optim.final_learning_rate, 0, inf),
             ("optim.weight_decay", optim.weight_decay, 0, inf),
             ("optim.betas", optim.betas, 0, 1 - 1e-12),

@@ -65,7 +65,7 @@ class TestEach:
         for side in ("left", "right"):
             for chain in chains:
                 joints = [topology.joints.index(f"{side}_{joint}") for joint in chain]
-                assert topology.parents[joints[1]] == joints[0] and topology.parents[joints[2]] == joints[1]
+                assert [topology.parents[joint] for joint in joints[1:]] == joints[:2]
 
     def test_centre_and_root_lie_on_the_midline(self, name):
         topology = get_topology(name)

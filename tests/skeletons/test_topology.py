@@ -29,7 +29,8 @@ def test_names_become_indices():
     assert topology.mirror == (3, 1, 2, 0)
     assert topology.parts == {"trunk": (1, 2), "left_leg": (0,), "right_leg": (3,)}
     assert (topology.num_joints, topology.root, topology.centre) == (4, 1, 1)
-    assert topology.order[0] == 1 and set(topology.order) == {0, 1, 2, 3}
+    assert topology.order[0] == 1
+    assert set(topology.order) == {0, 1, 2, 3}
     assert set(topology.bones) == {(0, 1), (2, 1), (3, 1)}
 
 
@@ -111,13 +112,14 @@ def test_registered_topologies_are_found_and_not_overwritten():
     mine = Topology.from_dict(biped(name="registered-biped"))
     register_topology(mine)
     register_topology(mine)
-    assert get_topology("registered-biped") is mine and "registered-biped" in topology_names()
+    assert get_topology("registered-biped") is mine
+    assert "registered-biped" in topology_names()
     with pytest.raises(UserError, match="already called 'registered-biped'"):
         register_topology(Topology.from_dict(biped(name="registered-biped", up="z")))
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(UserError, match="no topology called 'ntu25'.*ntu-25"):
+    with pytest.raises(UserError, match=r"no topology called 'ntu25'.*ntu-25"):
         get_topology("ntu25")
 
 

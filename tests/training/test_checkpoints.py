@@ -100,10 +100,9 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: 
 def test_full_disk_leaves_the_earlier_ones(tmp_path: Path, full_disk: Callable[[int], None], room: int) -> None:
     checkpoints = Checkpoints(tmp_path / "c", keep=1)
     checkpoints.save(1, state(1))
-    with pytest.MonkeyPatch.context():
-        full_disk(room)
-        with pytest.raises(UserError) as raised:
-            checkpoints.save(2, state(2))
+    full_disk(room)
+    with pytest.raises(UserError) as raised:
+        checkpoints.save(2, state(2))
     sentence = str(raised.value)
     assert "\n" not in sentence
     assert f"the last good one is {tmp_path / 'c' / 'step-00000001.pt'}" in sentence
@@ -196,7 +195,7 @@ def test_damaged_one_is_passed_over(
     assert len(said.splitlines()) == 1
     damage(checkpoints.path(2))
     damage(checkpoints.path(1))
-    with pytest.raises(UserError, match="No checkpoint in .* can be read; choose another --out"):
+    with pytest.raises(UserError, match=r"No checkpoint in .* can be read; choose another --out"):
         checkpoints.load(CPU)
 
 
@@ -215,33 +214,30 @@ def test_new_ones_outlive_a_damaged_later_one(tmp_path: Path, keep: int) -> None
 
 
 def test_run_goes_on_from_the_one_before(
+    unfinished: Path,
     run: Callable[..., int],
-    tmp_path: Path,
     uninterrupted: dict[str, Any],
     outcome: Callable[[Path], dict[str, Any]],
     same: Callable[[Any, Any], bool],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run() == 0
-    (tmp_path / "run" / "summary.json").unlink()
-    cut(tmp_path / "run" / "checkpoints" / "step-00000008.pt")
-    capsys.readouterr()
+    cut(unfinished / "checkpoints" / "step-00000008.pt")
     assert run() == 0
     printed = capsys.readouterr()
     assert "step-00000008.pt is damaged" in printed.err
     assert "Resuming at step 6 of 8." in printed.out
-    assert same(outcome(tmp_path / "run"), uninterrupted)
+    assert same(outcome(unfinished), uninterrupted)
 
 
-def test_all_damaged_is_said(run: Callable[..., int], refused: Callable[..., str], tmp_path: Path) -> None:
-    assert run() == 0
-    (tmp_path / "run" / "summary.json").unlink()
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", 8)
-    for file in checkpoints.files():
+def test_run_without_a_readable_one(
+    unfinished: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = unfinished / "checkpoints"
+    for file in folder.iterdir():
         cut(file)
-    with pytest.raises(UserError, match="can be read"):
-        checkpoints.load(CPU)
     assert run() == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"error: No checkpoint in {folder} can be read; choose another --out to start anew."
 
 
 class Malicious:

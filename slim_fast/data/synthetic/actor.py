@@ -13,20 +13,17 @@ from slim_fast.data.synthetic.kinematics import Controls
 SIDES = (0, 1)
 
 
+FRAME_RATE = 30.0
+
+
 @dataclass(frozen=True)
 class Timing:
-    """When an action happens within a clip of `frames` frames: from `start` to `stop`, in frames."""
+    """When an action happens in a clip of `frames` frames: `repeats` times, `length` frames each, from `start` on."""
 
     frames: int
     start: float
-    stop: float
-
-    @property
-    def seconds(self) -> float:
-        return (self.stop - self.start) / FRAME_RATE
-
-
-FRAME_RATE = 30.0
+    length: float
+    repeats: int = 1
 
 
 class Actor:
@@ -36,6 +33,8 @@ class Actor:
         near: the side of the hand (and foot) this person acts with; `far` is the other.
         toward: +1 when `near` is right, -1 when it is left: turns and tilts towards the acting side.
         partner: the other person of a mutual action.
+        phase: (T,) 0 when the action begins and 1 when it ends, in each repetition; below and beyond it idles.
+        progress: (T,) the same over all repetitions.
     """
 
     def __init__(self, body: Body, timing: Timing, random: Random) -> None:
@@ -45,22 +44,22 @@ class Actor:
         self.far = 1 - self.near
         self.toward = 1 if self.near == RIGHT else -1
         self.partner = body
-        self.phase = (np.arange(timing.frames) - timing.start) / (timing.stop - timing.start)
+        done = (np.arange(timing.frames) - timing.start) / timing.length
+        self.phase = done - np.clip(np.floor(done), 0, timing.repeats - 1)
+        self.progress = done / timing.repeats
         self._rest()
 
     def keys(self, times: Sequence[float], values: Sequence[float] | Sequence[Sequence[float]]) -> Array:
-        """A smooth course through key values, (T,) or (T, K): every key is reached, and left, at rest.
+        """A smooth course through key values, (T,) or (T, K): at rest at both ends and wherever it turns back.
 
-        `times` are fractions of the action's time, rising; those in between are moved a little at random.
+        `times` are phases, rising; those in between are moved a little at random. Where an action is repeated, first
+        and last values must agree.
         """
         at, points = np.array(times, float), np.array(values, float)
         gaps = np.diff(at)
         at[1:-1] += self.random.uniform(-0.3, 0.3, len(at) - 2) * np.minimum(gaps[:-1], gaps[1:])
-        course = np.clip(np.interp(self.phase, at, np.arange(len(at))), 0, len(at) - 1)
-        before = np.minimum(course.astype(int), len(at) - 2)
-        share = smooth(course - before)
-        share = share if points.ndim == 1 else share[:, None]
-        return points[before] + share * (points[before + 1] - points[before])
+        course = hermite(at, points.reshape(len(at), -1), np.clip(self.phase, at[0], at[-1]))
+        return course.reshape(len(course), *points.shape[1:])
 
     def pulse(self, rise: float = 0.3, fall: float = 0.7) -> Array:
         """0 at first, 1 between the fractions `rise` and `fall` of the action, 0 at last: (T,)."""
@@ -68,7 +67,7 @@ class Actor:
 
     def swing(self, hertz: float) -> Array:
         """An oscillation at about so many cycles a second in this person's tempo: (T,) within [-1, 1]."""
-        cycles = hertz * self.body.tempo * self.random.uniform(0.85, 1.2) * self.timing.seconds
+        cycles = hertz * self.body.tempo * self.random.uniform(0.85, 1.2) * self.timing.length / FRAME_RATE
         return np.sin(2 * np.pi * (cycles * self.phase + self.random.uniform()))
 
     def drift(self, scale: float, *shape: int) -> Array:
@@ -86,27 +85,36 @@ class Actor:
         `loose` scales how far this person, this time, misses the target.
         """
         miss = loose * (self.body.reach + self.random.normal(0, 0.05, 3))
+        wrist, midway = self.controls.wrists[:, side], 4 * weight * (1 - weight)
+        way = np.array(target) + miss - wrist
+        wrist += weight[:, None] * way
+        # Hands travel on arcs, and a hand that is raised passes the shoulder in front.
+        wrist[:, 2] += midway * (
+            self.random.uniform(0, 0.1) + self.random.uniform(0.2, 0.35) * np.maximum(way[:, 1], 0)
+        )
+        wrist[:, 0] += midway * self.random.uniform(-0.02, 0.06)
+
+    def carry(self, side: int, held: Array, course: Array) -> None:
+        """Let a wrist follow a course (T, 3) of such targets as far as `held` (T,) is 1."""
         wrist = self.controls.wrists[:, side]
-        wrist += weight[:, None] * (np.array(target) + miss - wrist)
-        # Hands travel on arcs, not on chords.
-        wrist[:, 2] += self.random.uniform(0, 0.35) * weight * (1 - weight)
-        wrist[:, 0] += self.random.uniform(-0.05, 0.25) * weight * (1 - weight)
+        wrist += held[:, None] * (course + self.body.reach - wrist)
 
     def step(self, distance: float, begin: float, end: float, steps: int = 3) -> None:
-        """Walk forward (or, below zero, backward) between two fractions of the action, feet planted between steps."""
-        travel = smooth((self.phase - begin) / (end - begin))
-        self.controls.ground[:, 1] += distance * travel
-        first = self.random.integers(2)
+        """Walk forward (or, below zero, backward) between two points of the progress, feet planted between steps."""
+        time = (self.progress - begin) / (end - begin)
+        travel = distance * smooth(time)
+        self.controls.ground[:, 1] += travel
+        first = int(self.random.integers(2))
         placed, place = np.zeros((2, self.timing.frames)), [0.0, 0.0]
         for i in range(steps):
             foot, there = (first + i) % 2, distance * min(1.0, (i + 1) / (steps - 1))
-            moving = smooth(steps * travel - i)
+            moving = smooth(steps * time - i)
             placed[foot] += moving * (there - place[foot])
             place[foot] = there
             self.controls.feet[:, foot, 1] += 0.12 * np.sin(np.pi * moving)
             self.controls.toes[:, foot] += 0.3 * np.sin(np.pi * moving)
         for foot in SIDES:
-            self.controls.feet[:, foot, 2] += (placed[foot] - distance * travel) / self.body.leg
+            self.controls.feet[:, foot, 2] += (placed[foot] - travel) / self.body.leg
 
     def shuffle(self, turning: Array) -> None:
         """Lift one foot after the other while the body turns, as `turning` (T,) goes from 0 to 1."""
@@ -135,10 +143,10 @@ class Actor:
         controls.feet[:, :, 2] += random.normal(0, 0.05, 2)
         for side in SIDES:
             habit = random.random()
-            if habit < 0.12:
+            if habit < 0.08:
                 controls.wrists[:, side] += (0.12, 0.30, -0.05)
-                controls.elbows[side] = 1.5
-            elif habit < 0.3:
+                controls.elbows[side] = 1.0
+            elif habit < 0.2:
                 controls.wrists[:, side] += (-0.25, 0.22, 0.40)
 
 
@@ -146,6 +154,21 @@ def smooth(share: Array) -> Array:
     """0 below 0, 1 above 1, and in between the course with the least jerk."""
     share = np.clip(share, 0, 1)
     return share**3 * (10 - 15 * share + 6 * share**2)
+
+
+def hermite(at: Array, points: Array, phase: Array) -> Array:
+    """Cubics through points (K, D) at times (K,) that never overshoot (slopes by Fritsch and Butland): (T, D)."""
+    gaps = np.diff(at)[:, None]
+    rise = np.diff(points, axis=0) / gaps
+    same = rise[:-1] * rise[1:]
+    slopes = np.zeros_like(points)
+    slopes[1:-1] = np.where(same > 0, 2 * same / np.where(same > 0, rise[:-1] + rise[1:], 1), 0)
+    k = np.clip(np.searchsorted(at, phase, side="right") - 1, 0, len(at) - 2)
+    gap = gaps[k]
+    share = (phase - at[k])[:, None] / gap
+    rest = 1 - share
+    ends = points[k] * rest**2 * (1 + 2 * share) + points[k + 1] * share**2 * (1 + 2 * rest)
+    return ends + gap * share * rest * (slopes[k] * rest - slopes[k + 1] * share)
 
 
 def wander(seconds: Array, random: Random, *shape: int) -> Array:

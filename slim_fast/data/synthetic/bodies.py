@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slim_fast.skeletons import get_topology
 
-Array = NDArray[np.float64]
+Array = np.ndarray  # float64
 Random = np.random.Generator
 
 NTU_25 = get_topology("ntu-25")
@@ -24,8 +23,8 @@ FRACTIONS = {
     "neck": 0.045,
     "head": 0.080,
     "shoulder": 0.106,
-    "elbow": 0.158,
-    "wrist": 0.140,
+    "elbow": 0.165,
+    "wrist": 0.145,
     "hand": 0.045,
     "hand_tip": 0.045,
     "thumb": 0.035,
@@ -35,6 +34,7 @@ FRACTIONS = {
     "foot": 0.070,
 }
 ANKLE_HEIGHT = 0.045
+HEAD_HEIGHT = 0.94
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,14 @@ class Body:
         return ANKLE_HEIGHT * self.height
 
     @property
+    def hip_height(self) -> float:
+        """Height of the pelvis above the floor when standing upright, the knees a little bent."""
+        return self.ankle_height + 0.98 * self.leg + 0.5 * self.bone("right_hip")
+
+    @property
     def shoulder_height(self) -> float:
         """Height of the shoulders above the floor when standing upright."""
-        trunk = self.bone("spine_mid") + self.bone("spine_shoulder")
-        return self.ankle_height + 0.98 * self.leg + 0.5 * self.bone("right_hip") + trunk - 0.04
+        return self.hip_height + self.bone("spine_mid") + self.bone("spine_shoulder") - 0.04
 
 
 def draw_body(random: Random) -> Body:
@@ -106,7 +110,7 @@ def draw_body(random: Random) -> Body:
             if joint != NTU_25.root:
                 name = NTU_25.joints[joint].removeprefix("left_").removeprefix("right_")
                 bones[joint] = lengths[name] * limb[part.split("_")[-1]]
-    return Body(
+    body = Body(
         height=height,
         bones=bones,
         stoop=random.normal(0.08, 0.07),
@@ -115,9 +119,12 @@ def draw_body(random: Random) -> Body:
         stance=height * random.uniform(0.05, 0.10),
         toes_out=random.uniform(0, 0.4),
         elbow_out=random.uniform(0.15, 0.9),
-        tempo=random.uniform(0.75, 1.3),
+        tempo=random.uniform(0.8, 1.25),
         amplitude=random.uniform(0.75, 1.2),
         liveliness=random.uniform(0.4, 1.5),
-        right_handed=random.choice([0.9, 0.5, 0.1], p=[0.5, 0.2, 0.3]),
+        right_handed=float(random.choice([0.9, 0.5, 0.1], p=[0.5, 0.2, 0.3])),
         reach=random.normal(0, 0.06, 3),
     )
+    trunk = sum(body.bone(joint) for joint in ("spine_mid", "spine_shoulder", "neck", "head"))
+    head = body.hip_height - body.ankle_height + trunk
+    return replace(body, bones=bones * (HEAD_HEIGHT - ANKLE_HEIGHT) * height / head)

@@ -10,7 +10,7 @@ from slim_fast.data.synthetic.actor import FRAME_RATE, wander
 from slim_fast.data.synthetic.bodies import NTU_25, Array, Random
 from slim_fast.data.synthetic.kinematics import rotation
 
-CAMERA_YAWS = (-0.75, 0.0, 0.75)
+CAMERA_YAWS = (-0.6, 0.0, 0.6)
 
 # Ends of limbs are tracked worse than the trunk.
 UNSTEADY = {"elbow": 1.3, "wrist": 1.6, "hand": 2.0, "hand_tip": 2.6, "thumb": 2.6, "ankle": 1.5, "foot": 2.0}
@@ -30,17 +30,17 @@ class Camera:
     drift: float
 
     @classmethod
-    def draw(cls, random: Random) -> Camera:
-        """One of three cameras 43 degrees apart, moved by up to 17 degrees, 2.5 to 4 m from the scene."""
+    def draw(cls, random: Random, noisy: bool = True) -> Camera:
+        """One of three cameras 34 degrees apart, moved by up to 14 degrees, 2.5 to 4 m from the scene."""
         number = int(random.integers(len(CAMERA_YAWS)))
         return cls(
             number=number,
-            yaw=CAMERA_YAWS[number] + random.uniform(-0.3, 0.3),
+            yaw=CAMERA_YAWS[number] + random.uniform(-0.25, 0.25),
             tilt=random.uniform(-0.12, 0.12),
             roll=random.normal(0, 0.02),
             place=np.array([random.uniform(-0.6, 0.6), -random.uniform(0.8, 1.3), random.uniform(2.5, 4.0)]),
-            jitter=random.uniform(0.003, 0.012),
-            drift=random.uniform(0.005, 0.025),
+            jitter=noisy * random.uniform(0.003, 0.012),
+            drift=noisy * random.uniform(0.005, 0.025),
         )
 
     def see(self, joints: Array, random: Random) -> Array:

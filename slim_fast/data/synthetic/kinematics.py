@@ -101,7 +101,7 @@ def two_bones(start: Array, target: Array, first: float, second: float, pole: Ar
     Targets out of reach are approached smoothly, so that a chain never snaps straight.
 
     Returns:
-        Middle and end joints, (T, 3) each, at exactly the distances `first` and `second` along the chain.
+        Middle and end joints, (T, 3) each: the chain's bones measure exactly `first` and `second`.
     """
     reach = first + second
     line = target - start
@@ -116,9 +116,8 @@ def two_bones(start: Array, target: Array, first: float, second: float, pole: Ar
 
 
 def _trunk(joints: Array, body: Body, controls: Controls) -> None:
-    rise = body.ankle_height + 0.98 * body.leg + 0.5 * body.bone("right_hip")
     base = joints[:, _at("spine_base")]
-    base[:] = _own(1, controls.pelvis * body.leg) + rise * UP
+    base[:] = _own(1, controls.pelvis * body.leg) + body.hip_height * UP
     pelvis = rotation(controls.turn, controls.pitch, controls.roll)
     waist = pelvis @ rotation(*(0.4 * controls.spine.T))
     chest = pelvis @ rotation(*controls.spine.T)
@@ -157,7 +156,7 @@ def _leg(joints: Array, name: str, side: int, pelvis: Array, body: Body, control
     place = _own(sign, controls.feet[:, side] * body.leg)
     place += (sign * body.stance, body.ankle_height, 0.0)
     ahead = np.array([sign * np.sin(body.toes_out), 0.0, -np.cos(body.toes_out)])
-    joints[:, knee], joints[:, ankle] = two_bones(joints[:, hip], place, bone[knee], bone[ankle], ahead + 0 * place)
+    joints[:, knee], joints[:, ankle] = two_bones(joints[:, hip], place, bone[knee], bone[ankle], ahead)
     down = controls.toes[:, side, None]
     joints[:, foot] = joints[:, ankle] + bone[foot] * (np.cos(down) * ahead - np.sin(down) * UP)
 

@@ -52,36 +52,23 @@ def wave(actor: Actor) -> None:
     actor.controls.elbows[actor.near] += 0.3
 
 
-def point(actor: Actor) -> None:
-    lift = actor.pulse(0.3, 0.75)
-    aim = (actor.random.uniform(-0.15, 0.25), actor.random.uniform(-0.1, 0.3), 0.92)
-    actor.reach(actor.near, aim, lift)
-    actor.controls.spine[:, 0] += 0.15 * actor.toward * actor.body.liveliness * lift
-
-
 def clap(actor: Actor) -> None:
     lift = actor.pulse(0.2, 0.82)
-    _before_chest(actor, lift)
+    height = actor.random.uniform(-0.5, 0.0)
     apart = 0.5 + 0.5 * actor.swing(1.8)
     for side in SIDES:
+        actor.reach(side, (-0.28, height, 0.60), lift, loose=0.3)
         actor.controls.wrists[:, side, 0] += 0.25 * actor.vary() * lift * apart
-
-
-def rub_hands(actor: Actor) -> None:
-    lift = actor.pulse(0.2, 0.82)
-    _before_chest(actor, lift)
-    rub = lift * actor.swing(1.6) * actor.vary()
-    for side in SIDES:
-        actor.controls.wrists[:, side, 1:] += np.multiply.outer(rub * (2 * side - 1), (0.05, 0.10))
+        actor.controls.hands[:, side, 1] += 0.3 * lift
 
 
 def punch(actor: Actor) -> None:
     size = min(actor.vary(), 1.05)
     once = actor.random.random() < 0.5
     guard, hit = (-0.05, -0.10, 0.30), (-0.25, 0.0, 0.95 * size)
-    course = [(0, 0, 0), guard, hit, guard, guard if once else hit, guard, (0, 0, 0)]
+    course = [guard, guard, hit, guard, guard if once else hit, guard, guard]
     times = (0, 0.3, 0.42, 0.54, 0.64, 0.76, 1)
-    _carry(actor, actor.near, actor.keys((0, 0.25, 0.8, 1), (0, 1, 1, 0)), actor.keys(times, course))
+    actor.carry(actor.near, actor.keys((0, 0.25, 0.8, 1), (0, 1, 1, 0)), actor.keys(times, course))
     actor.reach(actor.far, guard, actor.random.uniform(0, 1) * actor.pulse(0.2, 0.8))
     turn = actor.keys(times, (0, -0.5, 1, -0.2, -0.2 if once else 1, 0, 0))
     actor.controls.spine[:, 0] += 0.35 * actor.body.liveliness * actor.toward * turn
@@ -89,9 +76,10 @@ def punch(actor: Actor) -> None:
 
 def throw(actor: Actor) -> None:
     size = actor.vary()
-    course = [(0, 0, 0), (0.35, 0.30 * size, -0.25 * size), (0.05, 0.45, 0.75), (-0.35, -0.35, 0.65), (0, 0, 0)]
+    raised, back, released = (0.25, -0.25, 0.45), (0.35, 0.30 * size, -0.25 * size), (0.05, 0.45, 0.75)
+    course = actor.keys((0, 0.2, 0.4, 0.58, 0.75, 1), [raised, raised, back, released, (-0.35, -0.35, 0.65), raised])
+    actor.carry(actor.near, actor.pulse(0.2, 0.75), course)
     times = (0, 0.4, 0.58, 0.75, 1)
-    _carry(actor, actor.near, actor.keys(times, (0, 1, 1, 1, 0)), actor.keys(times, course))
     live = actor.body.liveliness
     actor.controls.spine[:, 0] += 0.45 * live * actor.toward * actor.keys(times, (0, -1, 0.6, 0.8, 0))
     actor.controls.spine[:, 1] += 0.25 * live * actor.keys(times, (0, -0.6, 0.5, 1, 0))
@@ -101,12 +89,31 @@ def throw(actor: Actor) -> None:
         actor.step(0.35 * actor.vary(), 0.2, 0.7, steps=2)
 
 
-def bow(actor: Actor) -> None:
-    down = actor.pulse(0.4, 0.6)
-    _bend(actor, down, pelvis=0.55 * actor.vary(), spine=0.35 * actor.vary())
-    if actor.random.random() < 0.4:
-        for side in SIDES:
-            actor.reach(side, (-0.25, -0.65, 0.45), actor.pulse(0.2, 0.8))
+def jump(actor: Actor) -> None:
+    times = (0, 0.36, 0.62, 0.84, 1)
+    height = 0.32 * actor.vary() * actor.keys(times, (0, -0.8, 1, -0.5, 0))
+    air, crouch = np.maximum(height - 0.03, 0), np.maximum(-height, 0)
+    actor.controls.pelvis[:, 1] += height
+    actor.controls.feet[:, :, 1] += air[:, None]
+    actor.controls.toes += 0.5 * np.tanh(air / 0.05)[:, None]
+    _bend(actor, crouch, pelvis=1.6, spine=0.6)
+    arms = actor.keys(times, (0, -0.5, 1, 0.2, 0)) * min(actor.body.liveliness, 1)
+    for side in SIDES:
+        actor.reach(side, (0.25, -0.1, 0.75), np.clip(arms, 0, 0.9))
+        actor.controls.wrists[:, side, 2] += np.minimum(arms, 0)
+
+
+def kick(actor: Actor) -> None:
+    size, live, near = actor.vary(), actor.body.liveliness, actor.near
+    times = (0, 0.38, 0.56, 0.68, 1)
+    course = [(0, 0, 0), (0.02, 0.18, -0.35), (0, 0.50 * size, 0.75), (0, 0.40, 0.5), (0, 0, 0)]
+    actor.controls.feet[:, near] += actor.keys(times, course)
+    actor.controls.toes[:, near] += 0.4 * actor.keys(times, (0, 1, -0.5, -0.5, 0))
+    actor.controls.pelvis[:, 0] -= 0.10 * actor.toward * actor.pulse(0.3, 0.75)
+    actor.controls.pitch += 0.25 * live * actor.keys(times, (0, 0.6, -1, -0.7, 0))
+    actor.controls.spine[:, 0] += 0.3 * live * actor.toward * actor.keys(times, (0, -0.7, 1, 0.7, 0))
+    for side, forward in ((near, -0.45), (actor.far, 0.45)):
+        actor.reach(side, (0.30, -0.65, forward), 0.8 * live * actor.pulse(0.5, 0.7))
 
 
 def pick_up(actor: Actor) -> None:
@@ -129,46 +136,6 @@ def sit_down(actor: Actor) -> None:
 
 def stand_up(actor: Actor) -> None:
     _seated(actor, actor.keys((0, 0.15, 0.85, 1), (1, 1, 0, 0)))
-
-
-def jump(actor: Actor) -> None:
-    times = (0, 0.35, 0.48, 0.6, 0.72, 0.82, 1)
-    height = 0.32 * actor.vary() * actor.keys(times, (0, -0.9, 0.1, 1, 0.1, -0.6, 0))
-    air, crouch = np.maximum(height - 0.03, 0), np.maximum(-height, 0)
-    actor.controls.pelvis[:, 1] += height
-    actor.controls.feet[:, :, 1] += air[:, None]
-    actor.controls.toes += 0.5 * np.tanh(air / 0.05)[:, None]
-    _bend(actor, crouch, pelvis=1.6, spine=0.6)
-    arms = actor.keys(times, (0, -0.5, 0.8, 1, 0.6, 0.2, 0)) * actor.body.liveliness
-    for side in SIDES:
-        actor.reach(side, (0.25, -0.1, 0.75), np.clip(arms, 0, 0.9))
-        actor.controls.wrists[:, side, 2] += np.minimum(arms, 0)
-
-
-def kick(actor: Actor) -> None:
-    size, live, near = actor.vary(), actor.body.liveliness, actor.near
-    times = (0, 0.38, 0.56, 0.68, 1)
-    course = [(0, 0, 0), (0.02, 0.18, -0.35), (0, 0.50 * size, 0.75), (0, 0.40, 0.5), (0, 0, 0)]
-    actor.controls.feet[:, near] += actor.keys(times, course)
-    actor.controls.toes[:, near] += 0.4 * actor.keys(times, (0, 1, -0.5, -0.5, 0))
-    actor.controls.pelvis[:, 0] -= 0.10 * actor.toward * actor.pulse(0.3, 0.75)
-    actor.controls.pitch += 0.25 * live * actor.keys(times, (0, 0.6, -1, -0.7, 0))
-    actor.controls.spine[:, 0] += 0.3 * live * actor.toward * actor.keys(times, (0, -0.7, 1, 0.7, 0))
-    for side, forward in ((near, -0.45), (actor.far, 0.45)):
-        actor.reach(side, (0.30, -0.65, forward), 0.8 * live * actor.pulse(0.5, 0.7))
-
-
-def _carry(actor: Actor, side: int, held: Array, course: Array) -> None:
-    """Let a wrist follow a course (T, 3) as far as `held` is 1."""
-    wrist = actor.controls.wrists[:, side]
-    wrist += held[:, None] * (course + actor.body.reach - wrist)
-
-
-def _before_chest(actor: Actor, lift: Array) -> None:
-    height = actor.random.uniform(-0.5, 0.0)
-    for side in SIDES:
-        actor.reach(side, (-0.28, height, 0.60), lift, loose=0.3)
-        actor.controls.hands[:, side, 1] += 0.3 * lift
 
 
 def _bend(actor: Actor, down: Array, pelvis: float, spine: float) -> None:

@@ -5,7 +5,6 @@ Each returns the distance in metres between the places where the two stand when 
 
 from __future__ import annotations
 
-
 from slim_fast.data.synthetic.actor import SIDES, Actor
 from slim_fast.data.synthetic.bodies import RIGHT
 
@@ -32,12 +31,11 @@ def give(first: Actor, second: Actor) -> float:
 
 def push(first: Actor, second: Actor) -> float:
     times = (0, 0.28, 0.45, 0.6, 1)
-    both = first.random.random() < 0.75
-    course = first.keys(times, [(0, 0, 0), (-0.05, -0.15, 0.30), (-0.12, -0.05, 0.92), (-0.1, -0.1, 0.85), (0, 0, 0)])
+    both, ready = first.random.random() < 0.75, (-0.05, -0.15, 0.30)
+    course = first.keys(times, [ready, ready, (-0.12, -0.05, 0.92), (-0.1, -0.1, 0.85), ready])
     held = first.keys(times, (0, 1, 1, 1, 0))
     for side in SIDES if both else (first.near,):
-        wrist = first.controls.wrists[:, side]
-        wrist += held[:, None] * (course + first.body.reach - wrist)
+        first.carry(side, held, course)
         first.controls.hands[:, side, 1] += 0.8 * held
     first.controls.pitch += 0.3 * first.body.liveliness * first.keys(times, (0, -0.2, 1, 0.6, 0))
     first.step(0.25 * first.vary(), 0.15, 0.5, steps=2)
@@ -85,5 +83,3 @@ def _part(actor: Actor, distance: float) -> None:
     """Step back again, now and then."""
     if actor.random.random() < 0.5:
         actor.step(-distance * actor.random.uniform(0.5, 1), 0.75, 1.05, steps=3)
-
-

@@ -1,0 +1,122 @@
+"""The linear classifier: it finds the optimum, separates what can be, and never learns from the test rows."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slim_fast.evaluation import linear
+from slim_fast.evaluation.linear import DECAYS, linear_accuracy
+
+
+def blobs(rows: int, width: int, classes: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(99)
+    centres = 5 * torch.randn(classes, width, generator=generator) + 20
+    generator.manual_seed(seed)
+    labels = torch.arange(rows) % classes
+    return centres[labels] + spread * torch.randn(rows, width, generator=generator), labels
+
+
+def held_out(rows: int) -> Tensor:
+    return torch.arange(rows) % 7 == 0
+
+
+@pytest.mark.parametrize("width", [3, 200])  # fewer and more features than rows
+def test_separable_classes_are_separated(width):
+    train, labels = blobs(90, width, 4, 0.3)
+    test, test_labels = blobs(50, width, 4, 0.3, seed=1)
+    accuracy, decay = linear_accuracy(train, labels, test, test_labels, held_out(90))
+    assert accuracy == 1.0
+    assert decay in DECAYS
+
+
+@pytest.mark.parametrize("width", [4, 150])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_it_reaches_the_optimum(width, decay, monkeypatch):
+    """Accuracy as that of a float64 classifier whose gradient vanishes, on data that cannot be separated."""
+    monkeypatch.setattr(linear, "DECAYS", (decay,))
+    train, labels = blobs(120, width, 3, 12.0)
+    test, test_labels = blobs(300, width, 3, 12.0, seed=1)
+    x, y = ((rows - train.mean(0)).double() / train.double().std(0, correction=0) for rows in (train, test))
+    weight = torch.zeros(3, width + 1, dtype=torch.float64, requires_grad=True)
+
+    def loss() -> Tensor:
+        logits = x @ weight[:, :-1].t() + weight[:, -1]
+        return F.cross_entropy(logits, labels) + decay / 2 * weight[:, :-1].square().sum()
+
+    optimizer = torch.optim.LBFGS([weight], max_iter=2000, tolerance_grad=1e-9, tolerance_change=0,
+                                  line_search_fn="strong_wolfe")  # fmt: skip
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert torch.autograd.grad(loss(), weight)[0].abs().max() < 1e-6
+    expected = ((y @ weight[:, :-1].t() + weight[:, -1]).argmax(1) == test_labels).double().mean().item()
+    accuracy, chosen = linear_accuracy(train, labels, test, test_labels, held_out(120))
+    assert chosen == decay
+    assert accuracy == pytest.approx(expected, abs=2 / 300)
+
+
+def test_the_decay_is_chosen_on_held_out_training_rows_only():
+    train, labels = blobs(80, 60, 4, 9.0)
+    test, test_labels = blobs(60, 60, 4, 9.0, seed=1)
+    accuracy, decay = linear_accuracy(train, labels, test, test_labels, held_out(80))
+    others = [(test, test_labels.flip(0)), (test, (test_labels + 1) % 4), (-3 * test, test_labels)]
+    for other, other_labels in [*others, (test[:1], labels[:1])]:
+        assert linear_accuracy(train, labels, other, other_labels, held_out(80))[1] == decay
+    on_test = []
+    for only in DECAYS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(linear, "DECAYS", (only,))
+            on_test.append(linear_accuracy(train, labels, test, test_labels, held_out(80))[0])
+    assert accuracy == on_test[DECAYS.index(decay)]
+
+
+def test_the_held_out_rows_decide():
+    """A feature that gives the label away on the other rows, but not on those held out, calls for a strong decay."""
+    torch.manual_seed(1)
+    labels = torch.arange(200) % 2
+    rows = held_out(200)
+    honest = (labels * 2.0 - 1)[:, None] + 1.5 * torch.randn(200, 1)
+    overfit = torch.randn(200, 150)
+    train = torch.cat([honest, overfit], 1)
+    decay = linear_accuracy(train, labels, train, labels, rows)[1]
+    accuracies = []
+    for only in DECAYS:
+        weight, bias = linear._fit(*_standardised(train, labels, rows), 2, only)
+        x = (train - train.mean(0)) / train.std(0, correction=0)
+        accuracies.append(((x[rows] @ weight.t() + bias).argmax(1) == labels[rows]).double().mean())
+    assert decay == DECAYS[int(torch.stack(accuracies).argmax())]
+    assert max(accuracies) > min(accuracies)
+
+
+def _standardised(train: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    return ((train - train.mean(0)) / train.std(0, correction=0))[~rows], labels[~rows]
+
+
+def test_scales_and_offsets_of_features_do_not_matter():
+    train, labels = blobs(90, 6, 3, 6.0)
+    test, test_labels = blobs(200, 6, 3, 6.0, seed=1)
+    plain = linear_accuracy(train, labels, test, test_labels, held_out(90))
+    scale, offset = torch.tensor([1e-3, 1.0, 50.0, 0.1, 7.0, 1e3]), torch.randn(6)
+    moved = linear_accuracy(train * scale + offset, labels, test * scale + offset, test_labels, held_out(90))
+    assert moved[0] == pytest.approx(plain[0], abs=0.02)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, -7.7])
+@pytest.mark.parametrize("width", [3, 200])
+def test_a_feature_that_is_constant_in_training_is_ignored(value, width):
+    train, labels = blobs(90, width, 3, 0.3)
+    test, test_labels = blobs(60, width, 3, 0.3, seed=1)
+    train, test = torch.cat([train, torch.full((90, 1), value)], 1), torch.cat([test, torch.randn(60, 1)], 1)
+    assert linear_accuracy(train, labels, test, test_labels, held_out(90))[0] == 1.0
+
+
+def test_it_works_inside_no_grad():
+    train, labels = blobs(30, 3, 2, 0.3)
+    with torch.no_grad():
+        assert linear_accuracy(train, labels, train, labels, held_out(30))[0] == 1.0
