@@ -66,6 +66,39 @@ def _student_pass(
     return loss
 
 
+def _paired_pass(
+    student: Tensor,
+    prototypes: Tensor,
+    teacher: Tensor,
+    teacher_prototypes: Tensor,
+    potential: Tensor,
+    weight: Tensor,
+    student_temp: float,
+    teacher_temp: float,
+    student_grad: Tensor | None,
+    prototype_grad: Tensor | None,
+) -> Tensor:
+    """Both passes in one where row i looks at row i: p - t is formed once, so two matrix products fewer than apart."""
+    loss = student.new_zeros(())
+    shape = len(student), len(prototypes)
+    buffers = chunk_buffer(*shape, student), chunk_buffer(*shape, student)
+    for rows in row_chunks(*shape):
+        e, w = student[rows], weight[rows]
+        assignment = exp_logits(teacher[rows], teacher_prototypes, teacher_temp, potential, buffers[0])
+        target_total = assignment.sum(1)
+        logits = torch.mm(e / student_temp, prototypes.t(), out=buffers[1][: len(e)])
+        expected = torch.linalg.vecdot(assignment, logits) / target_total  # Σ_k t_ik s_ik
+        kernel = logits.exp_()
+        total = kernel.sum(1)
+        loss += torch.dot(w, total.log() - expected)
+        difference = kernel.div_(total[:, None]).addcdiv_(assignment, target_total[:, None], value=-1)  # p - t
+        if student_grad is not None:
+            torch.mm(difference, prototypes, out=student_grad[rows]).mul_((w / student_temp)[:, None])
+        if prototype_grad is not None:
+            prototype_grad.addmm_(difference.t(), e * (w / student_temp)[:, None])
+    return loss
+
+
 class _PrototypeLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -87,18 +120,17 @@ class _PrototypeLoss(torch.autograd.Function):
         potential = sinkhorn_potentials(x, d, teacher_temp, iterations, group)
         student_grad = torch.empty_like(e) if need_student else None
         prototype_grad = torch.zeros_like(c) if need_prototypes else None
-        pull = None
-        if need_prototypes:
-            pull = e * (w / student_temp)[:, None]
-            if target is not None:
-                share = pull / target.shape[1]
+        if target is None:
+            loss = _paired_pass(e, c, x, d, potential, w, student_temp, teacher_temp, student_grad, prototype_grad)
+        else:
+            pull = None
+            if need_prototypes:
                 pull = torch.zeros_like(x)
+                share = e * (w / (student_temp * target.shape[1]))[:, None]
                 for column in target.unbind(1):
                     pull.index_add_(0, column, share)
-        y = _teacher_pass(x, d, c, potential, teacher_temp, pull, prototype_grad)
-        if target is not None:
-            y = y[target].mean(1)
-        loss = _student_pass(e, c, y, w, student_temp, student_grad, prototype_grad)
+            y = _teacher_pass(x, d, c, potential, teacher_temp, pull, prototype_grad)[target].mean(1)
+            loss = _student_pass(e, c, y, w, student_temp, student_grad, prototype_grad)
         ctx.save_for_backward(
             None if student_grad is None else student_grad.to(student.dtype),
             None if prototype_grad is None else prototype_grad.to(prototypes.dtype),

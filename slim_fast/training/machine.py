@@ -7,7 +7,8 @@ import torch
 
 from slim_fast.errors import UserError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGEST_KEPT = 32 << 20  # glibc takes no higher threshold
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,4 +52,4 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
