@@ -62,9 +62,7 @@ def baseline(**sizes: int) -> Callable[[], float]:
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("prototypes", PROTOTYPES)
-def test_time(
-    benchmark: Any, quick: bool, threads: int, recorder: Recorder, prototypes: int, allocator: str
-) -> None:
+def test_time(benchmark: Any, quick: bool, threads: int, recorder: Recorder, prototypes: int, allocator: str) -> None:
     rows = 50 if quick else ROWS
     if quick and (prototypes, allocator) != (PROTOTYPES[0], "kept"):
         pytest.skip("one case is enough to see that it runs")

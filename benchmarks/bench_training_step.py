@@ -41,9 +41,7 @@ def settings(sizes: str) -> PretrainConfig:
         config = PretrainConfig(batch=RECIPE_BATCH)
     else:
         config = parse(["--preset", sizes])
-    optim = dataclasses.replace(
-        config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMP, TEACHER_TEMP)
-    )
+    optim = dataclasses.replace(config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMP, TEACHER_TEMP))
     return dataclasses.replace(config, views=ViewsConfig(), precision="fp32", optim=optim)
 
 

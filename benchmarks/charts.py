@@ -65,7 +65,9 @@ def draw_speedups(results: Sequence[Result], path: Path) -> Path | None:
         plain = result["case"]["allocator"] == "plain"
         axes.barh(place, median, 0.72, color=style.tint(colour, 0.55) if plain else colour)
         axes.plot([low, high], [place, place], color=style.INK, linewidth=1.4)
-        axes.annotate(f"{median:.2f}", (high, place), (4, 0), textcoords="offset points", va="center", fontsize=style.SMALL)
+        axes.annotate(
+            f"{median:.2f}", (high, place), (4, 0), textcoords="offset points", va="center", fontsize=style.SMALL
+        )
         if "target" in result:
             axes.plot([result["target"]] * 2, [place - 0.45, place + 0.45], color=style.INK, linewidth=1, linestyle=":")
     axes.axvline(1, color=style.GREY, linewidth=1)

@@ -68,7 +68,9 @@ class Worker:
         self._process.join()
 
 
-def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], allocator: str, threads: int, arguments: Any) -> None:
+def _serve(
+    pipe: Connection, make: Callable[..., Callable[[], Any]], allocator: str, threads: int, arguments: Any
+) -> None:
     import torch
 
     from slim_fast.training.machine import keep_freed_memory
@@ -150,6 +152,4 @@ def interleave(benchmark: Any, ours: Worker, baseline: Worker, rounds: int) -> C
         rounds=rounds,
         warmup_rounds=1,
     )
-    return Comparison(
-        [s.seconds for s in mine[1:]], [s.seconds for s in theirs[1:]], (mine[0].value, theirs[0].value)
-    )
+    return Comparison([s.seconds for s in mine[1:]], [s.seconds for s in theirs[1:]], (mine[0].value, theirs[0].value))

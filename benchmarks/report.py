@@ -168,7 +168,9 @@ def report(files: Sequence[Path], figures: Path, beside: Path, quick: bool = Fal
         if not results:
             continue
         drawn = [draw(results, figures / f"{path.stem}-{name}.png") for name, draw in CHARTS.items()]
-        links = [f"![{picture.stem}]({Path(os.path.relpath(picture, beside)).as_posix()})" for picture in drawn if picture]
+        links = [
+            f"![{picture.stem}]({Path(os.path.relpath(picture, beside)).as_posix()})" for picture in drawn if picture
+        ]
         parts.append("\n\n".join([about(results), *links, tables(results)]))
     return "\n\n".join(parts)
 
@@ -185,7 +187,9 @@ def splice(readme: Path, markdown: str) -> None:
         text = readme.read_text(encoding="utf-8")
         begin, end = text.find(BEGIN), text.find(END)
         if begin < 0 or end < begin:
-            raise UserError(f"{readme} needs the lines {BEGIN} and {END}, in this order, for the tables to stand between.")
+            raise UserError(
+                f"{readme} needs the lines {BEGIN} and {END}, in this order, for the tables to stand between."
+            )
         text = f"{text[: begin + len(BEGIN)]}\n{markdown}\n{text[end:]}"
         write_atomically(readme, lambda file: file.write(text.encode()))
     except OSError as failure:

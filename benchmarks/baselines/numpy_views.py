@@ -209,9 +209,7 @@ def sample_views(
             ratio = ratios[index][len(masks[index])]
         else:
             ratio = rng.uniform(*MASK_RATIOS) if noise == "local" or rng.random() < 0.5 else 0.0
-        masks[index].append(
-            tube_mask(window // PATCH_FRAMES, topology, ratio, WINDOWS[window].min_area, max_area, rng)
-        )
+        masks[index].append(tube_mask(window // PATCH_FRAMES, topology, ratio, WINDOWS[window].min_area, max_area, rng))
 
     for noise in ("first", "second"):
         start, length = crop(0, len(clip), windows[0], WINDOWS[windows[0]].share, rng)

@@ -1,4 +1,5 @@
 """python -m slim_fast.data: convert, inspect, topologies, synthetic."""
+
 import sys
 
 from slim_fast.data.cli import main

@@ -1,9 +1,10 @@
 """The clip cache: one folder of memory-mapped valid frames, written clip by clip in constant memory.
 
-    meta.json      format, topology, channels, class names, source, cleaning counts
-    positions.npy  (rows, V, C) float32; clip i owns rows start[i] .. start[i] + people[i] * length[i], person-major
-    clips.npz      start, length, people, label, subject, camera, setup, names, and one int8 array a split
+meta.json      format, topology, channels, class names, source, cleaning counts
+positions.npy  (rows, V, C) float32; clip i owns rows start[i] .. start[i] + people[i] * length[i], person-major
+clips.npz      start, length, people, label, subject, camera, setup, names, and one int8 array a split
 """
+
 from __future__ import annotations
 
 import json
@@ -40,8 +41,15 @@ class CacheWriter:
     Without `classes` the classes are named "0", "1", ... up to the highest label met.
     """
 
-    def __init__(self, path: str | os.PathLike[str], topology: Topology, channels: str = "xyz",
-                 classes: Sequence[str] = (), source: str = "", overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        topology: Topology,
+        channels: str = "xyz",
+        classes: Sequence[str] = (),
+        source: str = "",
+        overwrite: bool = False,
+    ) -> None:
         coordinate_count(channels)
         self.path = Path(os.path.realpath(path))
         self.topology, self.channels, self.classes, self.source = topology, channels, list(classes), source
@@ -72,8 +80,9 @@ class CacheWriter:
     def __enter__(self) -> CacheWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -97,13 +106,17 @@ class CacheWriter:
         """Clean `clip` and append it. Raises UserError for a wrong joint or channel count, label or split value."""
         shape = np.shape(clip.positions)
         if len(shape) == 4 and shape[1:3] != (self.topology.num_joints, len(self.channels)):
-            raise UserError(f"clip '{clip.name}' has {shape[1]} joints of {shape[2]} channels; topology "
-                            f"'{self.topology.name}' with channels '{self.channels}' needs {self.topology.num_joints} "
-                            f"of {len(self.channels)}: choose another topology or other channels")
+            raise UserError(
+                f"clip '{clip.name}' has {shape[1]} joints of {shape[2]} channels; topology "
+                f"'{self.topology.name}' with channels '{self.channels}' needs {self.topology.num_joints} "
+                f"of {len(self.channels)}: choose another topology or other channels"
+            )
         limit = len(self.classes) or MAX_CLASSES
         if not -1 <= clip.label < limit:
-            raise UserError(f"clip '{clip.name}' has label {clip.label}, outside 0..{limit - 1} "
-                            "(labels count from 0; -1 means unlabelled)")
+            raise UserError(
+                f"clip '{clip.name}' has label {clip.label}, outside 0..{limit - 1} "
+                "(labels count from 0; -1 means unlabelled)"
+            )
         codes = {name: SPLIT_CODES.get(side) for name, side in clip.split.items()}
         if None in codes.values():
             raise UserError(f"clip '{clip.name}' has splits {dict(clip.split)}: each must be 'train' or 'test'")
@@ -127,8 +140,9 @@ class CacheWriter:
     def _finish(self) -> None:
         if not self._names:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-            raise UserError(f"no usable clip was found ({reasons or 'the source is empty'}): nothing was written to "
-                            f"{self.path}")
+            raise UserError(
+                f"no usable clip was found ({reasons or 'the source is empty'}): nothing was written to {self.path}"
+            )
         self._file.seek(0)
         self._file.write(_npy_header((self._rows, self.topology.num_joints, len(self.channels))))
         self._file.flush()
@@ -144,9 +158,16 @@ class CacheWriter:
         with open(self._partial / "clips.npz", "wb") as file:
             np.savez_compressed(file, **columns)
             os.fsync(file.fileno())
-        meta = {"format": FORMAT, "topology": self.topology.to_dict(), "channels": self.channels, "classes": classes,
-                "source": self.source, "splits": list(self._splits), "cleaning": asdict(self.report),
-                "skipped": self.skipped}
+        meta = {
+            "format": FORMAT,
+            "topology": self.topology.to_dict(),
+            "channels": self.channels,
+            "classes": classes,
+            "source": self.source,
+            "splits": list(self._splits),
+            "cleaning": asdict(self.report),
+            "skipped": self.skipped,
+        }
         with open(self._partial / "meta.json", "w", encoding="utf-8") as text:
             json.dump(meta, text, indent=1, ensure_ascii=False)
             text.flush()
@@ -227,14 +248,23 @@ class ClipCache:
         try:
             meta = json.loads((folder / "meta.json").read_text("utf-8"))
             if meta["format"] != FORMAT:
-                raise UserError(f"{folder} has format '{meta['format']}' and this version reads '{FORMAT}': convert "
-                                "the data again")
+                raise UserError(
+                    f"{folder} has format '{meta['format']}' and this version reads '{FORMAT}': convert the data again"
+                )
             positions = np.load(folder / "positions.npy", mmap_mode="r", allow_pickle=False)
             with np.load(folder / "clips.npz", allow_pickle=False) as archive:
                 columns = {name: archive[name] for name in (*FIELDS, "names")}
                 splits = {name: archive[f"split:{name}"] for name in meta["splits"]}
-            cache = cls(folder, Topology.from_dict(meta["topology"]), meta["channels"], tuple(meta["classes"]),
-                        positions, **columns, splits=splits, meta=meta)
+            cache = cls(
+                folder,
+                Topology.from_dict(meta["topology"]),
+                meta["channels"],
+                tuple(meta["classes"]),
+                positions,
+                **columns,
+                splits=splits,
+                meta=meta,
+            )
         except (OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, ValueError) as error:
             if isinstance(error, UserError):
                 raise
@@ -242,8 +272,10 @@ class ClipCache:
         rows = cache.people * cache.length
         shape = (int(rows.sum()), cache.topology.num_joints, len(cache.channels))
         if positions.shape != shape or (cache.start != np.cumsum(rows) - rows).any():
-            raise UserError(f"{folder} is a damaged clip cache (positions of shape {positions.shape}, its clips need "
-                            f"{shape}): convert the data again")
+            raise UserError(
+                f"{folder} is a damaged clip cache (positions of shape {positions.shape}, its clips need "
+                f"{shape}): convert the data again"
+            )
         return cache
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -255,7 +287,7 @@ class ClipCache:
     def clip(self, i: int) -> np.ndarray:
         """Clip i as a new (T, V, C, M) float32 array."""
         start, length, people = int(self.start[i]), int(self.length[i]), int(self.people[i])
-        rows = self.positions[start:start + people * length]
+        rows = self.positions[start : start + people * length]
         return np.array(rows.reshape(people, length, *rows.shape[1:]).transpose(1, 2, 3, 0), order="C")
 
     def split(self, name: str | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,5 @@
 """The command line of `python -m slim_fast.data`."""
+
 from __future__ import annotations
 
 import argparse
@@ -37,13 +38,20 @@ def convert_command(args: argparse.Namespace) -> None:
     if len(done.problems) > NAMED_PROBLEMS:
         print(f"... and {len(done.problems) - NAMED_PROBLEMS} more", file=sys.stderr)
     cache, report = done.cache, done.report
-    print(f"{len(cache)} clips ({cache.positions.nbytes / 1e6:.1f} MB, {len(cache.classes)} classes, topology "
-          f"'{cache.topology.name}') written to {args.out} in {time.perf_counter() - started:.1f} s")
+    print(
+        f"{len(cache)} clips ({cache.positions.nbytes / 1e6:.1f} MB, {len(cache.classes)} classes, topology "
+        f"'{cache.topology.name}') written to {args.out} in {time.perf_counter() - started:.1f} s"
+    )
     if done.skipped:
-        print(f"{sum(done.skipped.values())} clips skipped: "
-              + ", ".join(f"{count} {reason}" for reason, count in done.skipped.items()))
-    notes = ((report.nonfinite_person_frames, "person-frames were not finite and count as absent"),
-             (report.frames_dropped, "empty frames dropped"), (report.people_dropped, "empty people dropped"))
+        print(
+            f"{sum(done.skipped.values())} clips skipped: "
+            + ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
+        )
+    notes = (
+        (report.nonfinite_person_frames, "person-frames were not finite and count as absent"),
+        (report.frames_dropped, "empty frames dropped"),
+        (report.people_dropped, "empty people dropped"),
+    )
     for count, what in notes:
         if count:
             print(f"{count} {what}")
@@ -74,8 +82,9 @@ def synthetic_command(args: argparse.Namespace) -> None:
     from slim_fast.data.synthetic import write_synthetic
 
     refuse_to_clobber(Path(args.out))
-    cache = write_synthetic(args.out, seed=args.seed, subjects=args.subjects, repetitions=args.repetitions,
-                            progress=sys.stderr.isatty())
+    cache = write_synthetic(
+        args.out, seed=args.seed, subjects=args.subjects, repetitions=args.repetitions, progress=sys.stderr.isatty()
+    )
     print(f"{len(cache)} clips ({len(cache.classes)} classes) written to {args.out}")
 
 
@@ -89,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--topology", help="a name of `topologies` or a JSON file (default: if data leave no doubt)")
     convert.add_argument("--channels", choices=CHANNELS, help="what a joint's numbers are; c is a confidence")
     convert.add_argument("--overwrite", action="store_true", help="replace the cache that is at OUT")
-    convert.add_argument("--workers", type=int, default=1, metavar="N",
-                         help="processes for .skeleton files (default: 1)")
+    convert.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes for .skeleton files (default: 1)"
+    )
     convert.set_defaults(run=convert_command)
 
     inspect = commands.add_parser("inspect", help="counts, lengths, units check and a picture of a cache")

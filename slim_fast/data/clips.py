@@ -1,4 +1,5 @@
 """A clip of people moving, and its cleaning: what is unusable becomes absent, what is absent is not stored."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -69,8 +70,10 @@ def clean_clip(clip: Clip, channels: str | None = None) -> tuple[Clip | None, Cl
     """
     positions = np.asarray(clip.positions)
     if positions.ndim != 4 or positions.dtype.kind not in "fiu":
-        raise UserError(f"clip '{clip.name}' has positions of shape {positions.shape} and type {positions.dtype}; "
-                        "numbers of shape (frames, joints, channels, people) are needed")
+        raise UserError(
+            f"clip '{clip.name}' has positions of shape {positions.shape} and type {positions.dtype}; "
+            "numbers of shape (frames, joints, channels, people) are needed"
+        )
     if positions.shape[0] == 0 or positions.shape[3] == 0:
         return None, CleaningReport(clips=1, zero_frame_clips=1)
     coordinates = positions.shape[2] if channels is None else coordinate_count(channels)
@@ -85,6 +88,10 @@ def clean_clip(clip: Clip, channels: str | None = None) -> tuple[Clip | None, Cl
     kept = present[frames][:, people]
     positions = positions[frames][..., people]
     positions = np.where(kept[:, None, None, :], positions, np.float32(0))
-    report += CleaningReport(kept=1, frames_dropped=int((~frames).sum()), people_dropped=int((~people).sum()),
-                             absent_person_frames=int((~kept).sum()))
+    report += CleaningReport(
+        kept=1,
+        frames_dropped=int((~frames).sum()),
+        people_dropped=int((~people).sum()),
+        absent_person_frames=int((~kept).sum()),
+    )
     return replace(clip, positions=positions), report

@@ -1,4 +1,5 @@
 """From any data set that can be read to a cache."""
+
 from __future__ import annotations
 
 import os
@@ -22,8 +23,13 @@ class Conversion:
     problems: list[Problem]
 
 
-def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], options: Options | None = None,
-            overwrite: bool = False, progress: bool = False) -> Conversion:
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    options: Options | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Conversion:
     """Write the clips of `source` as a cache at `out`, in constant memory.
 
     `progress` shows a bar when standard error is a terminal. After any exception nothing is left at `out`, or what was
@@ -36,8 +42,9 @@ def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], options
         options = replace(options, scratch=out.parent)  # it will hold as much again, and /tmp may be memory
     opened = open_source(Path(source), options)
     with CacheWriter(out, opened.topology, opened.channels, opened.classes, str(source), overwrite) as writer:
-        for clip in tqdm(opened.clips, total=opened.expected, unit="clip", desc="converting",
-                         disable=None if progress else True):
+        for clip in tqdm(
+            opened.clips, total=opened.expected, unit="clip", desc="converting", disable=None if progress else True
+        ):
             writer.add(clip)
         for problem in opened.problems:
             writer.skip(problem.reason)

@@ -1,4 +1,5 @@
 """A look at a cache: what it holds, whether its numbers are plausible, and a picture of some clips."""
+
 from __future__ import annotations
 
 import os
@@ -49,9 +50,9 @@ def measure(cache: ClipCache) -> Geometry:
 
 def _sample_poses(cache: ClipCache) -> Iterator[np.ndarray]:
     for i in np.unique(np.linspace(0, len(cache) - 1, SAMPLE_CLIPS).astype(int)):
-        rows = cache.positions[cache.start[i]:cache.start[i] + cache.people[i] * cache.length[i]]
+        rows = cache.positions[cache.start[i] : cache.start[i] + cache.people[i] * cache.length[i]]
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE_FRAMES).astype(int))]
-        yield rows[(rows[..., :coordinate_count(cache.channels)] != 0).any(axis=(1, 2))]
+        yield rows[(rows[..., : coordinate_count(cache.channels)] != 0).any(axis=(1, 2))]
 
 
 def _upright(topology: Topology, poses: np.ndarray) -> float | None:
@@ -72,15 +73,25 @@ def warnings(cache: ClipCache, geometry: Geometry) -> list[str]:
     found = []
     if coordinate_count(cache.channels) == 2:
         if geometry.extent > LARGEST_NORMALISED:
-            found.append(f"bodies are {geometry.extent:.4g} units large, which looks like pixels: divide by half the "
-                         "picture's height")
+            found.append(
+                f"bodies are {geometry.extent:.4g} units large, which looks like pixels: divide by half the "
+                "picture's height"
+            )
     elif not METRES[0] <= geometry.extent <= METRES[1]:
-        unit = next((f"looks like {name}: multiply by {factor}" for low, high, name, factor in UNITS
-                     if low <= geometry.extent <= high), "is not plausible in metres: about 1.5 is usual")
+        unit = next(
+            (
+                f"looks like {name}: multiply by {factor}"
+                for low, high, name, factor in UNITS
+                if low <= geometry.extent <= high
+            ),
+            "is not plausible in metres: about 1.5 is usual",
+        )
         found.append(f"bodies are {geometry.extent:.4g} units large, which {unit}")
     if geometry.upright is not None and geometry.upright < 0.5:
-        found.append(f"in {1 - geometry.upright:.0%} of the poses the head is below the feet along the up axis "
-                     f"'{cache.topology.up}' of topology '{cache.topology.name}': another axis may point up")
+        found.append(
+            f"in {1 - geometry.upright:.0%} of the poses the head is below the feet along the up axis "
+            f"'{cache.topology.up}' of topology '{cache.topology.name}': another axis may point up"
+        )
     if geometry.dead:
         found.append(f"always zero: joints {', '.join(geometry.dead)}")
     short = int((cache.length < 8).sum())
@@ -108,7 +119,8 @@ def describe(cache: ClipCache) -> str:
         "people a clip: " + ", ".join(f"{m} in {n} clips" for m, n in zip(people, counts, strict=True)),
         f"person-frames: {rows}, of which absent {absent} ({absent / rows:.2%}); {cleaning['nonfinite_person_frames']} "
         "were not finite",
-        f"left out: {sum(skipped.values())} clips" + "".join(f", {n} {why}" for why, n in skipped.items())
+        f"left out: {sum(skipped.values())} clips"
+        + "".join(f", {n} {why}" for why, n in skipped.items())
         + f"; {cleaning['frames_dropped']} empty frames",
         f"units: bodies {geometry.extent:.3g} large, bones {geometry.bone:.3g} long (medians)"
         + (f", head above feet in {geometry.upright:.0%}" if geometry.upright is not None else ""),
@@ -137,7 +149,9 @@ def draw(cache: ClipCache, path: str | os.PathLike[str], rows: int = 12) -> Path
     if len(firsts) < rows:
         firsts = np.union1d(firsts, np.linspace(0, len(cache) - 1, rows).astype(int))
     chosen = np.sort(firsts)[np.unique(np.linspace(0, len(firsts) - 1, rows).astype(int))]
-    titles = [f"{cache.classes[cache.label[i]]} {cache.names[i]}" if cache.label[i] >= 0 else str(cache.names[i])
-              for i in chosen]
+    titles = [
+        f"{cache.classes[cache.label[i]]} {cache.names[i]}" if cache.label[i] >= 0 else str(cache.names[i])
+        for i in chosen
+    ]
     contact_sheet([cache.clip(i) for i in chosen], cache.topology, titles, Path(path), channels=cache.channels)
     return Path(path)

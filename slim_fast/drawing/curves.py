@@ -32,9 +32,9 @@ class Panel:
 
 PANELS = (
     Panel("loss", "Total loss"),
-    Panel("loss_contrastive", "Contrastive loss", log_k=1.0),
+    Panel("contrastive", "Contrastive loss", log_k=1.0),
     # Half of the global views are masked, and the loss is averaged over all of them.
-    Panel("loss_masked", "Masked loss", log_k=0.5),
+    Panel("masked", "Masked loss", log_k=0.5),
     Panel("koleo", "KoLeo"),
     Panel("learning_rate", "Learning rate"),
     Panel("samples_per_second", "Samples per second"),

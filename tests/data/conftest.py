@@ -1,4 +1,5 @@
 """Small made-up recordings in the formats of the field."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def write_skeleton() -> Callable[[Path, Bodies], bytes]:
             lines.append(str(len(bodies)))
             for tracking_id, joints in bodies.items():
                 lines += [f"{tracking_id} 0 1 1 1 1 0 0.02 0.05 2", str(len(joints))]
-                lines += [" ".join(f"{value:.7g}" for value in joint) + " 277.4 191.8 1036.2 519.1 -.2 .05 .96 -.1 2"
-                          for joint in joints]
+                lines += [
+                    " ".join(f"{value:.7g}" for value in joint) + " 277.4 191.8 1036.2 519.1 -.2 .05 .96 -.1 2"
+                    for joint in joints
+                ]
         text = ("\r\n".join(lines) + "\r\n").encode()
         path.write_bytes(text)
         return text

@@ -37,7 +37,8 @@ def test_one_file_and_labels_as_an_array(tmp_path) -> None:
     save(tmp_path / "mine", "train", 4, labels=np.array([3, 2, 1, 0]), names=list("abcd"))
     clips = list(open_source(tmp_path / "mine" / "train_data_joint.npy").clips)
     assert [(clip.name, clip.label, dict(clip.split)) for clip in clips] == [
-        (name, 3 - i, {"default": "train"}) for i, name in enumerate("abcd")]
+        (name, 3 - i, {"default": "train"}) for i, name in enumerate("abcd")
+    ]
 
 
 def test_kinetics_skeletons_name_their_topology_and_confidence(tmp_path) -> None:
@@ -49,17 +50,24 @@ def test_kinetics_skeletons_name_their_topology_and_confidence(tmp_path) -> None
     assert len(list(source.clips)) == 2
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda folder: (folder / "train_label.pkl").unlink(), "needs its labels beside it in train_label.pkl"),
-    (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"], [0]))), "1 names and 1 labels"),
-    (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps(5)), r"must hold \(names, labels\)"),
-    (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"] * 3, ["x"] * 3))), "not whole"),
-    (lambda folder: (folder / "train_label.pkl").write_bytes(b"\x80\x04cos\nsystem\n."), "asks for os.system"),
-    (lambda folder: np.save(folder / "train_data_joint.npy", np.ones((3, 3, 3))), r"has shape \(3, 3, 3\)"),
-    (lambda folder: np.save(folder / "train_data_joint.npy", np.array([{}]), allow_pickle=True), "Python objects"),
-    (lambda folder: (folder / "train_data_joint.npy").write_bytes(
-        (folder / "train_data_joint.npy").read_bytes()[:5000]), "cut short"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "train_label.pkl").unlink(), "needs its labels beside it in train_label.pkl"),
+        (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"], [0]))), "1 names and 1 labels"),
+        (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps(5)), r"must hold \(names, labels\)"),
+        (lambda folder: (folder / "train_label.pkl").write_bytes(pickle.dumps((["a"] * 3, ["x"] * 3))), "not whole"),
+        (lambda folder: (folder / "train_label.pkl").write_bytes(b"\x80\x04cos\nsystem\n."), "asks for os.system"),
+        (lambda folder: np.save(folder / "train_data_joint.npy", np.ones((3, 3, 3))), r"has shape \(3, 3, 3\)"),
+        (lambda folder: np.save(folder / "train_data_joint.npy", np.array([{}]), allow_pickle=True), "Python objects"),
+        (
+            lambda folder: (folder / "train_data_joint.npy").write_bytes(
+                (folder / "train_data_joint.npy").read_bytes()[:5000]
+            ),
+            "cut short",
+        ),
+    ],
+)
 def test_damage_is_one_sentence(tmp_path, damage, message) -> None:
     save(tmp_path / "ntu", "train", 3)
     damage(tmp_path / "ntu")

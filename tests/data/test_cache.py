@@ -42,11 +42,16 @@ def test_what_goes_in_comes_out(tmp_path_factory, sizes) -> None:
     for i, clip in enumerate(expected):
         np.testing.assert_array_equal(cache.clip(i), clip.positions)
         assert (cache.names[i], cache.label[i], cache.subject[i], cache.camera[i], cache.setup[i]) == (
-            clip.name, clip.label, clip.subject, clip.camera, clip.setup)
+            clip.name,
+            clip.label,
+            clip.subject,
+            clip.camera,
+            clip.setup,
+        )
         # the layout others index: person m, frame t at start + m * length + t
         for m in range(cache.people[i]):
             first = cache.start[i] + m * cache.length[i]
-            np.testing.assert_array_equal(cache.positions[first:first + cache.length[i]], clip.positions[..., m])
+            np.testing.assert_array_equal(cache.positions[first : first + cache.length[i]], clip.positions[..., m])
 
 
 def test_what_others_rely_on(tmp_path, walkers) -> None:
@@ -77,13 +82,16 @@ def test_classes_are_numbered_when_nobody_names_them(tmp_path, walkers) -> None:
         cache.split()
 
 
-@pytest.mark.parametrize(("clip", "message"), [
-    (Clip(np.ones((2, 17, 3, 1)), "a"), "'a' has 17 joints of 3 channels.*needs 25 of 3"),
-    (Clip(np.ones((2, 25, 2, 1)), "a"), "'a' has 25 joints of 2 channels"),
-    (Clip(np.ones((2, 25, 3, 1)), "a", label=2), r"'a' has label 2, outside 0\.\.1"),
-    (Clip(np.ones((2, 25, 3, 1)), "a", label=-2), "'a' has label -2"),
-    (Clip(np.ones((2, 25, 3, 1)), "a", split={"s": "val"}), "must be 'train' or 'test'"),
-])
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (Clip(np.ones((2, 17, 3, 1)), "a"), "'a' has 17 joints of 3 channels.*needs 25 of 3"),
+        (Clip(np.ones((2, 25, 2, 1)), "a"), "'a' has 25 joints of 2 channels"),
+        (Clip(np.ones((2, 25, 3, 1)), "a", label=2), r"'a' has label 2, outside 0\.\.1"),
+        (Clip(np.ones((2, 25, 3, 1)), "a", label=-2), "'a' has label -2"),
+        (Clip(np.ones((2, 25, 3, 1)), "a", split={"s": "val"}), "must be 'train' or 'test'"),
+    ],
+)
 def test_wrong_clips_are_named_and_leave_nothing(tmp_path, walkers, clip, message) -> None:
     with pytest.raises(UserError, match=message):
         write(tmp_path / "c", Clip(walkers(), "fine"), clip, classes=["x", "y"])
@@ -113,8 +121,10 @@ def test_a_full_disk_is_one_sentence(tmp_path, walkers, monkeypatch) -> None:
         def close(self) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with (pytest.raises(UserError, match=r"cannot write .*No space left"),  # noqa: PT012
-          CacheWriter(tmp_path / "c", NTU) as writer):
+    with (
+        pytest.raises(UserError, match=r"cannot write .*No space left"),  # noqa: PT012
+        CacheWriter(tmp_path / "c", NTU) as writer,
+    ):
         writer._file.close()
         writer._file = FullDisk()  # type: ignore[assignment]
         writer.add(Clip(walkers(), "a"))
@@ -151,7 +161,7 @@ def test_damaged_caches_are_refused(tmp_path, walkers, damage) -> None:
     for name in ("positions.npy", "clips.npz", "meta.json"):
         if damage == f"cut {name.split('.')[0]}":
             whole = (path / name).read_bytes()
-            (path / name).write_bytes(whole[:len(whole) // 2])
+            (path / name).write_bytes(whole[: len(whole) // 2])
     if damage == "no clips":
         (path / "clips.npz").unlink()
     if damage == "other format":

@@ -65,13 +65,24 @@ def test_inspect_counts_and_draws(tmp_path, ntu_folder, capsys) -> None:
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("arguments", [
-    ["convert", "missing", "out"], ["convert", ".", "out"], ["convert", "notes.txt", "out"], ["convert", "empty.npz",
-    "out"],
-    ["convert", "garbage.pkl", "out"], ["convert", "garbage.npz", "out"], ["convert", "clips.npz", "notes.txt/out"],
-    ["convert", "clips.npz", "notes.txt"], ["convert", "clips.npz", "out", "--topology", "octopus"],
-    ["convert", "clips.npz", "out", "--topology", "coco-17"], ["convert", "clips.npz", "out", "--channels", "xy"],
-    ["inspect", "notes.txt"], ["inspect", "missing"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "missing", "out"],
+        ["convert", ".", "out"],
+        ["convert", "notes.txt", "out"],
+        ["convert", "empty.npz", "out"],
+        ["convert", "garbage.pkl", "out"],
+        ["convert", "garbage.npz", "out"],
+        ["convert", "clips.npz", "notes.txt/out"],
+        ["convert", "clips.npz", "notes.txt"],
+        ["convert", "clips.npz", "out", "--topology", "octopus"],
+        ["convert", "clips.npz", "out", "--topology", "coco-17"],
+        ["convert", "clips.npz", "out", "--channels", "xy"],
+        ["inspect", "notes.txt"],
+        ["inspect", "missing"],
+    ],
+)
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, walkers, arguments) -> None:
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("hello")
@@ -107,8 +118,9 @@ def long_conversion(tmp_path) -> list[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize(("number", "status", "word"), [
-    (signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+)
 def test_stopping_leaves_nothing(tmp_path, long_conversion, number, status, word) -> None:
     process = subprocess.Popen(long_conversion, stderr=subprocess.PIPE, cwd=REPOSITORY, text=True)
     deadline = time.monotonic() + 30

@@ -37,8 +37,10 @@ def test_a_plausible_body_passes(tmp_path) -> None:
     assert warnings(cache, geometry) == []
 
 
-@pytest.mark.parametrize(("scale", "word"), [
-    (1000, "millimetres: multiply by 0.001"), (100, "centimetres: multiply by 0.01"), (0.01, "not plausible")])
+@pytest.mark.parametrize(
+    ("scale", "word"),
+    [(1000, "millimetres: multiply by 0.001"), (100, "centimetres: multiply by 0.01"), (0.01, "not plausible")],
+)
 def test_units_are_questioned(tmp_path, scale, word) -> None:
     cache = cache_of(tmp_path / "c", [standing("ntu-25") * scale])
     assert word in "".join(warnings(cache, measure(cache)))

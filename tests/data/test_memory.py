@@ -1,4 +1,5 @@
 """Converting takes constant memory: the peak of a fresh process, for inputs larger than the limit."""
+
 import os
 import pickle
 import subprocess
@@ -23,8 +24,13 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason=
 
 
 def peak_mb(*arguments: object) -> float:
-    done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, arguments)], cwd=REPOSITORY, check=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, arguments)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return int(done.stdout.splitlines()[-1]) / 1024
 
 

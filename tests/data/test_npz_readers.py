@@ -40,14 +40,17 @@ def test_train_test_npz(tmp_path, walkers, save, dtype) -> None:
         np.testing.assert_array_equal(clip.positions, expected.astype(dtype))
 
 
-@pytest.mark.parametrize(("y", "message"), [
-    (one_hot([0, 1], 3), "one row for each of the 3 clips"),
-    (np.zeros((3, 4)), "not one-hot: row 0 has 0 classes set"),
-    (np.array([[1, 0], [0, 1], [1, 1]]), "not one-hot: row 2 has 2 classes set"),
-    (np.array([0.5, 1, 2]), "whole numbers"),
-    (np.array([0, 1, -3]), "whole numbers"),
-    (np.array([{}, {}, {}]), "Python objects, which could run code"),
-])
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (one_hot([0, 1], 3), "one row for each of the 3 clips"),
+        (np.zeros((3, 4)), "not one-hot: row 0 has 0 classes set"),
+        (np.array([[1, 0], [0, 1], [1, 1]]), "not one-hot: row 2 has 2 classes set"),
+        (np.array([0.5, 1, 2]), "whole numbers"),
+        (np.array([0, 1, -3]), "whole numbers"),
+        (np.array([{}, {}, {}]), "Python objects, which could run code"),
+    ],
+)
 def test_wrong_labels(tmp_path, y, message) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.ones((3, 4, 75)), y_train=y)
     with pytest.raises(UserError, match=message):
@@ -58,7 +61,11 @@ def test_integer_labels_and_none(tmp_path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.ones((3, 4, 75)), y_train=np.array([2, 0, 1]), x_val=np.ones((1, 4, 75)))
     source = open_source(tmp_path / "a.npz")
     assert [(clip.label, dict(clip.split)) for clip in source.clips] == [
-        (2, {"default": "train"}), (0, {"default": "train"}), (1, {"default": "train"}), (-1, {"default": "test"})]
+        (2, {"default": "train"}),
+        (0, {"default": "train"}),
+        (1, {"default": "train"}),
+        (-1, {"default": "test"}),
+    ]
     assert source.classes == ("0", "1", "2")
 
 
@@ -81,8 +88,15 @@ def test_frames_npz(tmp_path, walkers, order, gaps) -> None:
     start = np.cumsum(lengths + gaps) - lengths
     x = walkers(int(start[-1] + lengths[-1] + gaps), 20)
     numbers = np.random.default_rng(0).permutation(6) if order == "shuffled" else np.arange(6)
-    np.savez_compressed(tmp_path / "utd_mhad_new.npz", x=x.astype(np.float16), start=start[numbers],
-                        length=lengths[numbers], label=numbers, subject=numbers, name=numbers.astype(str))
+    np.savez_compressed(
+        tmp_path / "utd_mhad_new.npz",
+        x=x.astype(np.float16),
+        start=start[numbers],
+        length=lengths[numbers],
+        label=numbers,
+        subject=numbers,
+        name=numbers.astype(str),
+    )
     source = open_source(tmp_path / "utd_mhad_new.npz")
     clips = list(source.clips)
     assert (source.topology.name, source.expected, len(source.classes)) == ("utd-mhad-20", 6, 27)
@@ -90,7 +104,7 @@ def test_frames_npz(tmp_path, walkers, order, gaps) -> None:
     assert [clip.split["xsub"] for clip in clips] == ["test", "train"] * 3
     for clip in clips:
         first = start[clip.label]
-        np.testing.assert_array_equal(clip.positions, x[first:first + lengths[clip.label]].astype(np.float16))
+        np.testing.assert_array_equal(clip.positions, x[first : first + lengths[clip.label]].astype(np.float16))
 
 
 def test_frames_npz_of_an_unnamed_skeleton_needs_a_topology(tmp_path, walkers) -> None:
@@ -101,15 +115,18 @@ def test_frames_npz_of_an_unnamed_skeleton_needs_a_topology(tmp_path, walkers) -
     assert [(clip.label, clip.subject, dict(clip.split)) for clip in source.clips] == [(-1, -1, {})]
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"length": [5, 5]}, "overlap or leave its 9 frames"),
-    ({"start": [0, 8]}, "overlap or leave"),
-    ({"start": [-1, 4]}, "overlap or leave"),
-    ({"length": [4, 5, 1]}, "2 starts, 3 lengths"),
-    ({"label": [1]}, "'label' in .* one whole number a clip"),
-    ({"label": [0.5, 1]}, "one whole number a clip"),
-    ({"x": [1, 2]}, r"has shape \(2,\)"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"length": [5, 5]}, "overlap or leave its 9 frames"),
+        ({"start": [0, 8]}, "overlap or leave"),
+        ({"start": [-1, 4]}, "overlap or leave"),
+        ({"length": [4, 5, 1]}, "2 starts, 3 lengths"),
+        ({"label": [1]}, "'label' in .* one whole number a clip"),
+        ({"label": [0.5, 1]}, "one whole number a clip"),
+        ({"x": [1, 2]}, r"has shape \(2,\)"),
+    ],
+)
 def test_inconsistent_frames_npz(tmp_path, walkers, changes, message) -> None:
     arrays = {"x": walkers(9, 25), "start": [0, 4], "length": [4, 5], "label": [0, 1]} | changes
     np.savez(tmp_path / "a.npz", **{name: np.array(value) for name, value in arrays.items()})
@@ -120,8 +137,9 @@ def test_inconsistent_frames_npz(tmp_path, walkers, changes, message) -> None:
 def test_npz_of_single_clips(tmp_path, walkers) -> None:
     clips = {"jump": walkers(5), "wave": walkers(1, people=2), "nothing": walkers(0)}
     clips["wave"] = clips["wave"][..., 0]  # (T, V, C): one person
-    np.savez(tmp_path / "a.npz", **clips, labels=np.array(["up", "hand", "up"]),
-             split=np.array(["train", "test", "test"]))
+    np.savez(
+        tmp_path / "a.npz", **clips, labels=np.array(["up", "hand", "up"]), split=np.array(["train", "test", "test"])
+    )
     source = open_source(tmp_path / "a.npz")
     found = {clip.name: clip for clip in source.clips}
     assert source.classes == ("hand", "up")
@@ -139,25 +157,28 @@ def test_npz_of_clips_together(tmp_path, walkers) -> None:
     source = open_source(tmp_path / "a.npz")
     assert (source.topology.name, source.channels) == ("coco-17", "xy")
     for i, clip in enumerate(source.clips):
-        np.testing.assert_array_equal(clip.positions[..., 0], clips[i, :lengths[i]])
+        np.testing.assert_array_equal(clip.positions[..., 0], clips[i, : lengths[i]])
         assert (clip.label, clip.subject) == (i, i + 100)
     np.savez(tmp_path / "b.npz", clips=walkers(6, 20)[None])
     with pytest.raises(UserError, match="20 joints"):
         open_source(tmp_path / "b.npz")
 
 
-@pytest.mark.parametrize(("arrays", "message"), [
-    ({}, "holds no array of clips"),
-    ({"labels": np.arange(3)}, "holds no array of clips"),
-    ({"a": np.array([{"x": 1}], object)}, "Python objects, which could run code"),
-    ({"a": np.ones(3)}, r"has shape \(3,\)"),
-    ({"a": np.float32(1)}, r"has shape \(\)"),
-    ({"a": np.ones((2, 25, 7))}, "7 channels"),
-    ({"a": np.ones((2, 25, 3)), "labels": np.arange(2)}, "for each of the 1 clips"),
-    ({"clips": np.ones((2, 4, 25, 3)), "lengths": np.array([1, -1])}, "negative"),
-    ({"a": np.zeros((2, 25, 3), [("x", "f4"), ("y", "f4")])}, "structured"),
-    ({"a": np.asfortranarray(np.ones((2, 25, 3)))}, "Fortran order"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "holds no array of clips"),
+        ({"labels": np.arange(3)}, "holds no array of clips"),
+        ({"a": np.array([{"x": 1}], object)}, "Python objects, which could run code"),
+        ({"a": np.ones(3)}, r"has shape \(3,\)"),
+        ({"a": np.float32(1)}, r"has shape \(\)"),
+        ({"a": np.ones((2, 25, 7))}, "7 channels"),
+        ({"a": np.ones((2, 25, 3)), "labels": np.arange(2)}, "for each of the 1 clips"),
+        ({"clips": np.ones((2, 4, 25, 3)), "lengths": np.array([1, -1])}, "negative"),
+        ({"a": np.zeros((2, 25, 3), [("x", "f4"), ("y", "f4")])}, "structured"),
+        ({"a": np.asfortranarray(np.ones((2, 25, 3)))}, "Fortran order"),
+    ],
+)
 def test_npz_that_are_no_clips(tmp_path, arrays, message) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(UserError, match=message):
@@ -171,9 +192,9 @@ def test_damaged_npz_are_one_sentence(tmp_path, walkers, damage, save) -> None:
     save(path, x_train=np.random.default_rng(0).normal(size=(50, 20, 75)))
     data = bytearray(path.read_bytes())
     if damage == "cut":
-        data = data[:len(data) // 2]
+        data = data[: len(data) // 2]
     if damage == "garbled":
-        data[len(data) // 2:len(data) // 2 + 100] = bytes(100)
+        data[len(data) // 2 : len(data) // 2 + 100] = bytes(100)
     if damage == "not a zip":
         data = bytearray(b"nothing" * 99)
     path.write_bytes(data)
@@ -198,10 +219,24 @@ def test_streams_give_what_numpy_gives(tmp_path, monkeypatch) -> None:
         list(ArrayStream(tmp_path / "a.npy").chunks())
 
 
-@pytest.mark.parametrize(("name", "split"), [
-    ("NTU60_CS", "ntu60-xsub"), ("NTU60_XSub", "ntu60-xsub"), ("NTU-60_xsub", "ntu60-xsub"), ("ntu/xsub", "ntu60-xsub"),
-    ("NTU60_CV", "ntu60-xview"), ("NTU60_XView", "ntu60-xview"), ("nturgb+d-cross-view", "ntu60-xview"),
-    ("NTU120_CSub", "ntu120-xsub"), ("NTU120_CSet", "ntu120-xset"), ("ntu120_xset", "ntu120-xset"),
-    ("NTU_120_CrossSetup", "ntu120-xset"), ("pku_xsub", "xsub"), ("mine", None), ("obscvre_csv", None)])
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("NTU60_CS", "ntu60-xsub"),
+        ("NTU60_XSub", "ntu60-xsub"),
+        ("NTU-60_xsub", "ntu60-xsub"),
+        ("ntu/xsub", "ntu60-xsub"),
+        ("NTU60_CV", "ntu60-xview"),
+        ("NTU60_XView", "ntu60-xview"),
+        ("nturgb+d-cross-view", "ntu60-xview"),
+        ("NTU120_CSub", "ntu120-xsub"),
+        ("NTU120_CSet", "ntu120-xset"),
+        ("ntu120_xset", "ntu120-xset"),
+        ("NTU_120_CrossSetup", "ntu120-xset"),
+        ("pku_xsub", "xsub"),
+        ("mine", None),
+        ("obscvre_csv", None),
+    ],
+)
 def test_names_of_splits(name, split) -> None:
     assert standard_split(name) == split

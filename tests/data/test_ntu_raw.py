@@ -20,8 +20,10 @@ def body(walkers, frames: int = 20, motion: float = 1.0, seed: int = 0) -> np.nd
 
 def frames_of(*tracks: tuple[int, int, np.ndarray], length: int = 20) -> list[dict[int, np.ndarray]]:
     # (tracking id, first frame, joints)
-    return [{track: joints[t - first] for track, first, joints in tracks if first <= t < first + len(joints)}
-            for t in range(length)]
+    return [
+        {track: joints[t - first] for track, first, joints in tracks if first <= t < first + len(joints)}
+        for t in range(length)
+    ]
 
 
 def test_bodies_are_kept_apart_by_their_tracking_id(tmp_path, walkers, write_skeleton) -> None:
@@ -47,12 +49,15 @@ def test_someone_who_leaves_and_comes_back_is_absent_between(tmp_path, walkers, 
     assert np.argwhere(absent).tolist() == [[9, 1], [10, 1]]
 
 
-@pytest.mark.parametrize(("stray", "why"), [
-    (lambda x: x[:11], "tracked in 11 frames only"),
-    (lambda x: x[:, :, [1, 0, 2]], "lying: wider than high in every frame"),
-    (lambda x: x * 0, "all joints zero"),
-    (lambda x: x * np.nan, "no finite joint"),
-])
+@pytest.mark.parametrize(
+    ("stray", "why"),
+    [
+        (lambda x: x[:11], "tracked in 11 frames only"),
+        (lambda x: x[:, :, [1, 0, 2]], "lying: wider than high in every frame"),
+        (lambda x: x * 0, "all joints zero"),
+        (lambda x: x * np.nan, "no finite joint"),
+    ],
+)
 def test_stray_bodies_are_removed_unless_nobody_else_is_there(walkers, stray, why) -> None:
     person = np.arange(20), body(walkers, motion=0.1)
     joints = stray(body(walkers, motion=5.0, seed=1))
@@ -88,8 +93,20 @@ def test_every_cut_of_a_file_is_called_truncated_or_harmless(tmp_path, walkers, 
             assert cut > len(text) - 7
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff" * 500, b"hello world", b"3", b"-1", b"2\n1\n", b"99999999999",
-                                     b"nan 1 2 3", b"1\n1\n7 0 0 0 0 0 0 0 0 0\n24\n" + b"0 " * 288])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff" * 500,
+        b"hello world",
+        b"3",
+        b"-1",
+        b"2\n1\n",
+        b"99999999999",
+        b"nan 1 2 3",
+        b"1\n1\n7 0 0 0 0 0 0 0 0 0\n24\n" + b"0 " * 288,
+    ],
+)
 def test_what_is_no_skeleton_file_is_a_problem_not_an_error(tmp_path, content) -> None:
     path = tmp_path / "S001C001P001R001A001.skeleton"
     path.write_bytes(content)
@@ -110,8 +127,11 @@ def test_a_folder_with_broken_files(tmp_path, walkers, write_skeleton, workers) 
     source = open_source(tmp_path, Options(workers=workers))
     assert sorted(clip.name for clip in source.clips) == sorted(names)
     assert {problem.item[-8:]: problem.reason for problem in source.problems} == {
-        "R009A001": "truncated", "R009A002": "nobody in any frame", "R009A121": "action outside A001..A120",
-        "R001A001": "a second file of the same name"}
+        "R009A001": "truncated",
+        "R009A002": "nobody in any frame",
+        "R009A121": "action outside A001..A120",
+        "R001A001": "a second file of the same name",
+    }
     assert source.classes == ACTIONS
     assert source.topology.name == "ntu-25"
 

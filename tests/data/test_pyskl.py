@@ -18,8 +18,15 @@ def save(path, annotations, split=None, protocol: int = 4):
 def test_ntu_in_three_dimensions(tmp_path, walkers, protocol) -> None:
     people = [walkers(6 + i, people=1 + i % 2, seed=i) for i in range(4)]
     names = [f"S001C00{i % 3 + 1}P00{i + 1}R001A00{i + 1}" for i in range(4)]
-    annotations = [{"frame_dir": name, "label": np.int64(i) if i % 2 else i, "keypoint": clip.transpose(3, 0, 1, 2),
-                    "total_frames": len(clip) - 1} for i, (name, clip) in enumerate(zip(names, people, strict=True))]
+    annotations = [
+        {
+            "frame_dir": name,
+            "label": np.int64(i) if i % 2 else i,
+            "keypoint": clip.transpose(3, 0, 1, 2),
+            "total_frames": len(clip) - 1,
+        }
+        for i, (name, clip) in enumerate(zip(names, people, strict=True))
+    ]
     split = {"xsub_train": names[:2], "xsub_val": names[2:], "xview_train": [names[3]], "xview_val": [names[0]]}
     source = open_source(save(tmp_path / "ntu60_3danno.pkl", annotations, split, protocol))
     clips = list(source.clips)
@@ -42,8 +49,19 @@ def test_pixels_are_centred_and_scaled_by_half_the_height(tmp_path, topology) ->
     pixels[0, 2, 5] = [0, 0]  # not detected
     pixels[1, 0, :] = [640, 720]  # the middle of the lower edge
     score = np.random.default_rng(0).uniform(size=(2, 3, 17)).astype(np.float16)
-    path = save(tmp_path / "a.pkl", [{"frame_dir": "a", "label": 0, "keypoint": pixels, "keypoint_score": score,
-                                      "img_shape": (720, 1280), "total_frames": 3}])
+    path = save(
+        tmp_path / "a.pkl",
+        [
+            {
+                "frame_dir": "a",
+                "label": 0,
+                "keypoint": pixels,
+                "keypoint_score": score,
+                "img_shape": (720, 1280),
+                "total_frames": 3,
+            }
+        ],
+    )
     source = open_source(path, Options(None if topology == "coco-17" else skeleton))
     (clip,) = source.clips
     assert (source.topology, source.channels) == (skeleton, "xyc")
@@ -61,15 +79,26 @@ def test_split_names(tmp_path, walkers) -> None:
     split = {"train": ["a", "b"], "val": ["c"], "test": ["b", "d"], "train1": ["a"], "test1": ["c"], "odd": ["a"]}
     annotations = [{"frame_dir": name, "label": 0, "keypoint": keypoint} for name in "abcd"]
     clips = {clip.name: clip.split for clip in open_source(save(tmp_path / "gym.pkl", annotations, split)).clips}
-    assert clips == {"a": {"default": "train", "1": "train"}, "b": {"default": "test"}, "c": {"1": "test"},
-                     "d": {"default": "test"}}
+    assert clips == {
+        "a": {"default": "train", "1": "train"},
+        "b": {"default": "test"},
+        "c": {"1": "test"},
+        "d": {"default": "test"},
+    }
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    ({"keypoint": None}, "keypoint is not"), ({"keypoint": np.ones((6, 25, 3))}, "keypoint is not"),
-    ({"keypoint": [[1], [1, 2]]}, "keypoint is not"),
-    ({"label": "jump"}, "label is not"), ({"label": 0.5}, "label is not"),
-    ({"img_shape": (0, 5)}, "img_shape is not"), ({"img_shape": "big"}, "img_shape is not")])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"keypoint": None}, "keypoint is not"),
+        ({"keypoint": np.ones((6, 25, 3))}, "keypoint is not"),
+        ({"keypoint": [[1], [1, 2]]}, "keypoint is not"),
+        ({"label": "jump"}, "label is not"),
+        ({"label": 0.5}, "label is not"),
+        ({"img_shape": (0, 5)}, "img_shape is not"),
+        ({"img_shape": "big"}, "img_shape is not"),
+    ],
+)
 def test_bad_annotations_are_problems(tmp_path, walkers, change, reason) -> None:
     good = {"frame_dir": "good", "label": 0, "keypoint": walkers(6).transpose(3, 0, 1, 2)}
     source = open_source(save(tmp_path / "a.pkl", [good | {"frame_dir": "bad"} | change, good]))
@@ -78,12 +107,17 @@ def test_bad_annotations_are_problems(tmp_path, walkers, change, reason) -> None
     assert source.problems[0].reason.startswith(reason)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ([1, 2], "not of PYSKL's form"), ({"annotations": []}, "not of PYSKL's form"),
-    ((["a"], [0]), "not of PYSKL's form"),
-    ({"annotations": [{"x": 1}]}, "no annotation with a 4-dimensional 'keypoint': the first has x"),
-    ({"annotations": [{"keypoint": np.ones((1, 2, 20, 3))}]}, "20 joints of 3 coordinates"),
-    ({"annotations": [{"keypoint": np.ones((1, 2, 25, 3))}], "split": [1]}, "'split' that is not a dict")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "not of PYSKL's form"),
+        ({"annotations": []}, "not of PYSKL's form"),
+        ((["a"], [0]), "not of PYSKL's form"),
+        ({"annotations": [{"x": 1}]}, "no annotation with a 4-dimensional 'keypoint': the first has x"),
+        ({"annotations": [{"keypoint": np.ones((1, 2, 20, 3))}]}, "20 joints of 3 coordinates"),
+        ({"annotations": [{"keypoint": np.ones((1, 2, 25, 3))}], "split": [1]}, "'split' that is not a dict"),
+    ],
+)
 def test_other_pickles(tmp_path, content, message) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=message):

@@ -52,9 +52,18 @@ def test_arrays_are_what_the_real_unpickler_gives(tmp_path_factory, data, protoc
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_data_set_survives_with_its_identities(tmp_path, protocol) -> None:
     shared = np.random.default_rng(0).normal(size=(60, 50)).astype(np.float16)
-    value = {"a": [shared, shared, shared.copy()], "label": np.int64(7), "f": np.float32(1.5), "b": np.bool_(True),
-             "text": "é" * 3, "long": 1 << 80, "set": {1, 2}, "none": None, "tuple": (1.5, True, b"x"),
-             "empty": np.zeros(0)}
+    value = {
+        "a": [shared, shared, shared.copy()],
+        "label": np.int64(7),
+        "f": np.float32(1.5),
+        "b": np.bool_(True),
+        "text": "é" * 3,
+        "long": 1 << 80,
+        "set": {1, 2},
+        "none": None,
+        "tuple": (1.5, True, b"x"),
+        "empty": np.zeros(0),
+    }
     found = round_trip(tmp_path, value, protocol)
     assert isinstance(found, dict)
     first, second, third = found["a"]
@@ -63,7 +72,8 @@ def test_a_data_set_survives_with_its_identities(tmp_path, protocol) -> None:
     assert isinstance(first.data, Spilled)
     np.testing.assert_array_equal(third.read(), shared)
     assert [found[key] for key in ("label", "f", "b", "text", "long", "set", "none", "tuple")] == [
-        value[key] for key in ("label", "f", "b", "text", "long", "set", "none", "tuple")]
+        value[key] for key in ("label", "f", "b", "text", "long", "set", "none", "tuple")
+    ]
     assert found["empty"].read().shape == (0,)
 
 
@@ -78,9 +88,11 @@ def test_numpy_1_names_are_known(tmp_path) -> None:
 
 def test_python_2_strings(tmp_path) -> None:
     # what Python 2 wrote for {"x": array([1, 2], uint8)}: byte strings where Python 3 has text and bytes
-    text = (b"\x80\x02}U\x01xcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-            b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-            b"\x89U\x02\x01\xfftbs.")
+    text = (
+        b"\x80\x02}U\x01xcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89U\x02\x01\xfftbs."
+    )
     (tmp_path / "a.pkl").write_bytes(text)
     assert {key: plain(value) for key, value in load_pickle(tmp_path / "a.pkl").items()} == {"x": [1, 255]}
 
@@ -94,10 +106,18 @@ class Attack:
 
 
 @pytest.mark.parametrize("protocol", [0, 1, *PROTOCOLS])
-@pytest.mark.parametrize(("attack", "name"), [
-    (Attack(os.system, "touch pwned"), "(posix|nt).system"), (Attack(eval, "1"), "(builtins|__builtin__).eval"),
-    (Attack(getattr, "", "join"), "(builtins|__builtin__).getattr"), (Attack(open, "pwned", "w"), "open"),
-    (Attack(np.load, "x.npy"), "numpy.load"), (Attack(bytearray, 1 << 40), "bytearray"), (Path("x"), "Path")])
+@pytest.mark.parametrize(
+    ("attack", "name"),
+    [
+        (Attack(os.system, "touch pwned"), "(posix|nt).system"),
+        (Attack(eval, "1"), "(builtins|__builtin__).eval"),
+        (Attack(getattr, "", "join"), "(builtins|__builtin__).getattr"),
+        (Attack(open, "pwned", "w"), "open"),
+        (Attack(np.load, "x.npy"), "numpy.load"),
+        (Attack(bytearray, 1 << 40), "bytearray"),
+        (Path("x"), "Path"),
+    ],
+)
 def test_anything_beyond_arrays_is_refused_and_named(tmp_path, monkeypatch, attack, name, protocol) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"a\.pkl is refused: its pickle asks for .*{name}"):
@@ -112,14 +132,20 @@ def test_objects_and_structures_inside_arrays_are_refused(tmp_path) -> None:
                 round_trip(tmp_path, array, protocol)
 
 
-@pytest.mark.parametrize("code", [
-    b"\x80\x04cbuiltins\ndict\nN}\x8c\x04evil\x8c\x01xs\x86b.",  # BUILD with state on an allowed class
-    b"\x80\x04c_codecs\nencode\n}\x8c\x04evilK\x01sb.",  # ... on one of our functions
-    b"\x80\x02cnumpy\nndarray\n}U\x04evilK\x01sb.",  # ... on a marker
-    b"\x80\x02\x82\x01.",  # extension registry
-    b"\x80\x02K\x01Q.",  # persistent id
-    b"\x80\x02cos\nsystem\n.", b"\x80\x02(ios\nsystem\n.", b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
-    b"\x80\x02(cos\nsystem\n\x8c\x01xo."])
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"\x80\x04cbuiltins\ndict\nN}\x8c\x04evil\x8c\x01xs\x86b.",  # BUILD with state on an allowed class
+        b"\x80\x04c_codecs\nencode\n}\x8c\x04evilK\x01sb.",  # ... on one of our functions
+        b"\x80\x02cnumpy\nndarray\n}U\x04evilK\x01sb.",  # ... on a marker
+        b"\x80\x02\x82\x01.",  # extension registry
+        b"\x80\x02K\x01Q.",  # persistent id
+        b"\x80\x02cos\nsystem\n.",
+        b"\x80\x02(ios\nsystem\n.",
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+        b"\x80\x02(cos\nsystem\n\x8c\x01xo.",
+    ],
+)
 def test_hand_made_pickles_are_refused(tmp_path, code) -> None:
     pickletools.dis(code, io.StringIO()) if b"\x82" not in code else None  # they are well formed
     (tmp_path / "a.pkl").write_bytes(code)
@@ -146,8 +172,9 @@ def test_every_cut_is_called_cut_short(tmp_path, protocol) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5),
-       st.sampled_from(PROTOCOLS))
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5), st.sampled_from(PROTOCOLS)
+)
 def test_garbled_pickles_end_in_one_sentence_or_load(tmp_path_factory, changes, protocol) -> None:
     value = {"split": {"train": ["a"]}, "annotations": [{"keypoint": np.ones((1, 9, 5, 3)), "label": np.int64(1)}]}
     data = bytearray(pickle.dumps(value, protocol))

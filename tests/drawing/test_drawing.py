@@ -16,7 +16,7 @@ from slim_fast.skeletons import get_topology, topology_names
 
 pytest.importorskip("matplotlib")
 NTU = get_topology("ntu-25")
-RECORDS = [{"step": s, "loss": 9 - s / 10, "loss_contrastive": 5 - s / 20, "learning_rate": 1e-4} for s in range(30)]
+RECORDS = [{"step": s, "loss": 9 - s / 10, "contrastive": 5 - s / 20, "learning_rate": 1e-4} for s in range(30)]
 
 
 @pytest.fixture

@@ -141,20 +141,27 @@ def refused(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Call
 
 
 @pytest.fixture
-def start(arguments: Callable[..., list[str]]) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """The smallest run as a process of its own, with a pause after every step; `code` runs in it first."""
+def start(arguments: Callable[..., list[str]], tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """The smallest run as a process of its own; `code` runs in it first.
+
+    At the beginning of step `hold` it makes the file "holding" and waits for a file "go", both in tmp_path.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(code: str = "", pause: float = 0.0, **changes: Any) -> "subprocess.Popen[str]":
+    def begin(code: str = "", hold: int = -1, **changes: Any) -> "subprocess.Popen[str]":
         program = f"""
 import runpy, sys, time
+from pathlib import Path
 from slim_fast.training.trainer import Trainer
 sys.argv = {["pretrain", *arguments(**changes)]!r}
 step = Trainer.step
-def paused(self, number):
-    time.sleep({pause})
+def held(self, number):
+    if number == {hold}:
+        Path({str(tmp_path / "holding")!r}).touch()
+        while not Path({str(tmp_path / "go")!r}).exists():
+            time.sleep(0.01)
     return step(self, number)
-Trainer.step = paused
+Trainer.step = held
 {code}
 runpy.run_module("slim_fast.pretrain", run_name="__main__")
 """

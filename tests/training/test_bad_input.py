@@ -303,8 +303,12 @@ def test_learning_rate_beyond_all_bounds(refused: Refused) -> None:
     assert "optim.learning_rate" in sentence
 
 
+@pytest.mark.parametrize("culprit", ["loss", "gradient"])
 def test_non_finite_step_leaves_the_weights(
-    tiny_trainer: Callable[..., Trainer], same: Callable[[Any, Any], bool], monkeypatch: pytest.MonkeyPatch
+    culprit: str,
+    tiny_trainer: Callable[..., Trainer],
+    same: Callable[[Any, Any], bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer = tiny_trainer()
     trainer.step(0)
@@ -314,7 +318,9 @@ def test_non_finite_step_leaves_the_weights(
 
     def infinite(self: Any, *arguments: Any) -> Any:
         losses = forward(self, *arguments)
-        return {**losses, "loss": losses["loss"] * float("inf")}
+        if culprit == "loss":
+            return {**losses, "loss": losses["loss"] * float("inf")}
+        return {**losses, "loss": losses["loss"] + (0 * self.student.encoder.norm.weight.sum()).sqrt()}
 
     monkeypatch.setattr(type(trainer.model), "forward", infinite)
     with pytest.raises(ValueError, match="not finite at step 2"):

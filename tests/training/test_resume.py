@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from slim_fast.evaluation.probe import online_knn
 from slim_fast.training.interrupt import Interrupt
 from slim_fast.training.trainer import Trainer
 
@@ -98,7 +99,37 @@ def test_stopping_and_resuming_changes_nothing(
     assert steps_of(tmp_path / "run", "knn_top1") == [4, 8]
 
 
-def test_ctrl_c_in_a_process(
+@pytest.mark.parametrize("evaluation", [1, 2])
+def test_signal_during_an_evaluation(
+    evaluation: int,
+    run: Callable[..., int],
+    tmp_path: Path,
+    uninterrupted: dict[str, Any],
+    outcome: Outcome,
+    same: Same,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls = 0
+
+    def evaluate(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == evaluation:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return online_knn(*arguments)
+
+    monkeypatch.setattr("slim_fast.training.run.online_knn", evaluate)
+    assert run() == 143
+    assert f"after step {4 * evaluation};" in capsys.readouterr().err.splitlines()[-1]
+    assert run() == 0
+    assert calls == 2
+    assert same(outcome(tmp_path / "run"), uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_a_process(
+    number: signal.Signals,
     start: Callable[..., "subprocess.Popen[str]"],
     run: Callable[..., int],
     tmp_path: Path,
@@ -106,12 +137,16 @@ def test_ctrl_c_in_a_process(
     outcome: Outcome,
     same: Same,
 ) -> None:
-    process = start(pause=0.1)
-    wait_for(tmp_path / "run" / "checkpoints" / "step-00000002.pt", process)
-    process.send_signal(signal.SIGINT)
+    process = start(hold=4)
+    wait_for(tmp_path / "holding", process)
+    process.send_signal(number)
+    (tmp_path / "go").touch()
     error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert error.splitlines()[-1].startswith("Stopped by SIGINT after step ")
+    assert process.returncode == 128 + number
+    saved = tmp_path / "run" / "checkpoints" / "step-00000005.pt"  # the step under way was finished
+    assert error.splitlines()[-1] == (
+        f"Stopped by {number.name} after step 5; {saved} is saved. The same command resumes the run."
+    )
     assert "Traceback" not in error
     assert run() == 0
     assert same(outcome(tmp_path / "run"), uninterrupted)
@@ -124,26 +159,20 @@ def test_kill_9_in_the_middle(
     outcome: Outcome,
     same: Same,
 ) -> None:
-    process = start(pause=0.1)
-    wait_for(tmp_path / "run" / "checkpoints" / "step-00000002.pt", process)
-    wait_for_lines(tmp_path / "run" / "metrics.jsonl", 3, process)  # a step that the checkpoint does not hold
+    process = start(hold=3)
+    wait_for(tmp_path / "holding", process)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000002.pt").exists()
+    assert steps_of(tmp_path / "run", "loss") == [1, 2, 3]  # one more than the checkpoint holds
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     assert not (tmp_path / "run" / "summary.json").exists()
     again = start()
     output, error = again.communicate(timeout=120)
     assert again.returncode == 0, error
-    assert "Resuming at step " in output
+    assert "Resuming at step 2 of 8." in output
     assert same(outcome(tmp_path / "run"), uninterrupted)
     assert steps_of(tmp_path / "run", "loss") == list(range(1, 9))
     assert not list((tmp_path / "run").rglob("*.tmp"))
-
-
-def wait_for_lines(file: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    wait_for(file, process)
-    while len(file.read_text().splitlines()) < count:
-        assert process.poll() is None
-        time.sleep(0.005)
 
 
 def test_killed_while_writing_a_checkpoint(

@@ -1,4 +1,5 @@
 """Readers of the field's formats, one module each; `open_source` picks the one that fits the content."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +13,13 @@ __all__ = ["READERS", "Options", "Problem", "Reader", "Source", "detect", "open_
 
 # the plain npz of clips takes every npz, so it comes last
 READERS: tuple[Reader, ...] = (
-    ntu_raw.READER, train_test_npz.READER, frames_npz.READER, pyskl.READER, agcn.READER, clips_npz.READER)
+    ntu_raw.READER,
+    train_test_npz.READER,
+    frames_npz.READER,
+    pyskl.READER,
+    agcn.READER,
+    clips_npz.READER,
+)
 
 
 def detect(path: Path) -> Reader:
@@ -24,8 +31,9 @@ def detect(path: Path) -> Reader:
     for reader in READERS:
         if reader.recognises(path):
             return reader
-    raise UserError(f"{path} is nothing that can be read. Looked for: "
-                    + "; ".join(reader.looks_for for reader in READERS))
+    raise UserError(
+        f"{path} is nothing that can be read. Looked for: " + "; ".join(reader.looks_for for reader in READERS)
+    )
 
 
 def open_source(path: Path, options: Options | None = None) -> Source:

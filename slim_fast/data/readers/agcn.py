@@ -2,6 +2,7 @@
 
 A folder may hold train_data_joint.npy, train_label.pkl and the same for val or test (older: train_data.npy).
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -38,8 +39,9 @@ def _read(path: Path, options: Options) -> Source:
     streams = [ArrayStream(file) for file in files]
     for stream in streams:
         if len(stream.shape) != 5:
-            raise UserError(f"{stream.name} has shape {stream.shape}; (clips, channels, frames, joints, people) "
-                            "is needed")
+            raise UserError(
+                f"{stream.name} has shape {stream.shape}; (clips, channels, frames, joints, people) is needed"
+            )
     lists = [_labels(file, stream.shape[0], options.scratch) for file, stream in zip(files, streams, strict=True)]
     joints, width = streams[0].shape[3], streams[0].shape[1]
     channels = choose_channels(options, width, path)
@@ -84,5 +86,8 @@ def _plain(values: Any) -> list[Any]:
     return plain if isinstance(plain, list) else [plain]
 
 
-READER = Reader("a .npy of (clips, channels, frames, joints, people) with a label pickle, or a folder with "
-                "train_data_joint.npy", _recognises, _read)
+READER = Reader(
+    "a .npy of (clips, channels, frames, joints, people) with a label pickle, or a folder with train_data_joint.npy",
+    _recognises,
+    _read,
+)

@@ -4,6 +4,7 @@ Either every member is a clip, (T, V, C) or (T, V, C, M), named as it is; or a m
 `lengths` (N,) where clips are shorter than T. In both, optional members with one value a clip, in the clips' order:
 `labels` (whole numbers from 0, or class names), `subjects`, `split` ("train" or "test") and `names`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ def _read(path: Path, options: Options) -> Source:
     first = ArrayStream(path, clip_members[0])
     shape = first.shape[1:] if together else first.shape
     if len(shape) not in (3, 4):
-        raise UserError(f"{first.name} has shape {first.shape}; ({'clips, ' if together else ''}frames, joints, "
-                        "channels[, people]) is needed")
+        raise UserError(
+            f"{first.name} has shape {first.shape}; ({'clips, ' if together else ''}frames, joints, "
+            "channels[, people]) is needed"
+        )
     count = first.shape[0] if together else len(clip_members)
     columns = {name: _column(path, members, name, count) for name in COLUMNS}
     channels = choose_channels(options, shape[2], path)
@@ -58,9 +61,14 @@ def _read(path: Path, options: Options) -> Source:
             if frames.ndim == 3:
                 frames = frames[..., None]
             if lengths is not None:
-                frames = frames[:int(lengths[i])]
-            yield Clip(frames, str(names[i]), int(labels[i]), -1 if subjects is None else int(subjects[i]),
-                       split={} if sides is None else {"default": str(sides[i])})
+                frames = frames[: int(lengths[i])]
+            yield Clip(
+                frames,
+                str(names[i]),
+                int(labels[i]),
+                -1 if subjects is None else int(subjects[i]),
+                split={} if sides is None else {"default": str(sides[i])},
+            )
 
     return Source(topology, channels, clips(), classes, count)
 
@@ -71,8 +79,10 @@ def _column(path: Path, members: list[str], name: str, count: int) -> np.ndarray
         return None
     kinds = {"labels": "iuU", "split": "U", "names": "U"}.get(name, "iu")
     if values.shape != (count,) or values.dtype.kind not in kinds:
-        raise UserError(f"'{name}' in {path} has shape {values.shape} and type {values.dtype}; one "
-                        f"{'word' if kinds == 'U' else 'whole number'} for each of the {count} clips is needed")
+        raise UserError(
+            f"'{name}' in {path} has shape {values.shape} and type {values.dtype}; one "
+            f"{'word' if kinds == 'U' else 'whole number'} for each of the {count} clips is needed"
+        )
     if name == "lengths" and values.min(initial=0) < 0:
         raise UserError(f"'lengths' in {path} has negative numbers")
     return values
@@ -87,5 +97,6 @@ def _labels(values: np.ndarray | None, count: int, path: Path) -> tuple[np.ndarr
     return values.astype(np.int64), ()
 
 
-READER = Reader("an npz whose members are clips (frames, joints, channels[, people]), or one member 'clips'",
-                _recognises, _read)
+READER = Reader(
+    "an npz whose members are clips (frames, joints, channels[, people]), or one member 'clips'", _recognises, _read
+)

@@ -1,4 +1,5 @@
 """An npz with the frames of all clips end to end: x (frames, V, C, M), start, length, label, subject, name."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,11 +14,15 @@ from slim_fast.errors import UserError
 from slim_fast.skeletons import Topology, get_topology
 
 KNOWN_FILES = {"utd_mhad": "utd-mhad-20", "msrc12": "kinect-v1-20"}
-UTD_MHAD = tuple("""swipe left|swipe right|wave|clap|throw|arms cross|basketball shoot|draw X|draw circle clockwise|
+UTD_MHAD = tuple(
+    """swipe left|swipe right|wave|clap|throw|arms cross|basketball shoot|draw X|draw circle clockwise|
 draw circle counter-clockwise|draw triangle|bowling|boxing|baseball swing|tennis swing|arm curl|tennis serve|push|knock|
-catch|pick up and throw|jog|walk|sit to stand|stand to sit|lunge|squat""".replace("\n", "").split("|"))
-MSRC_12 = tuple("""lift outstretched arms|duck|push right|goggles|wind it up|shoot|bow|throw|had enough|change weapon|
-beat both|kick""".replace("\n", "").split("|"))
+catch|pick up and throw|jog|walk|sit to stand|stand to sit|lunge|squat""".replace("\n", "").split("|")
+)
+MSRC_12 = tuple(
+    """lift outstretched arms|duck|push right|goggles|wind it up|shoot|bow|throw|had enough|change weapon|
+beat both|kick""".replace("\n", "").split("|")
+)
 CLASSES = {"utd_mhad": UTD_MHAD, "msrc12": MSRC_12}
 
 
@@ -42,8 +47,9 @@ def _read(path: Path, options: Options) -> Source:
         raise UserError(f"{path} has {len(start)} starts, {len(length)} lengths and {len(names)} names: not one a clip")
     order = np.lexsort((length, start))
     end = (start + length)[order]
-    if len(start) and (length.min() < 0 or start.min() < 0 or end[-1] > stream.shape[0]
-                       or (start[order][1:] < end[:-1]).any()):
+    if len(start) and (
+        length.min() < 0 or start.min() < 0 or end[-1] > stream.shape[0] or (start[order][1:] < end[:-1]).any()
+    ):
         raise UserError(f"{path} has clips (start, length) that overlap or leave its {stream.shape[0]} frames")
     if length.max(initial=0) * stream.row_bytes > MAX_ROW_BYTES:
         raise UserError(f"{path} has a clip of {length.max()} frames: cut it into shorter ones")
@@ -70,8 +76,9 @@ def _integers(path: Path, members: list[str], name: str, default_count: int = 0)
     if values is None:
         return np.full(default_count, -1)
     if values.ndim != 1 or values.dtype.kind not in "iu" or (default_count and len(values) != default_count):
-        raise UserError(f"'{name}' in {path} has shape {values.shape} and type {values.dtype}; one whole number a clip "
-                        "is needed")
+        raise UserError(
+            f"'{name}' in {path} has shape {values.shape} and type {values.dtype}; one whole number a clip is needed"
+        )
     return values.astype(np.int64)
 
 
@@ -91,7 +98,7 @@ def _slices(stream: ArrayStream, start: np.ndarray, length: np.ndarray) -> Itera
                 base += sum(map(len, parts))
                 parts = [chunk[:0]]
         held = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        yield held[first - base:first - base + count]
+        yield held[first - base : first - base + count]
 
 
 READER = Reader("an npz with x (frames, joints, channels, people), start and length", _recognises, _read)

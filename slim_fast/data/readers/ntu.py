@@ -1,4 +1,5 @@
 """Facts about NTU RGB+D 60 and 120: what a file name says, the benchmark splits, the action names."""
+
 from __future__ import annotations
 
 import re
@@ -9,10 +10,43 @@ NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 TRAIN_SUBJECTS_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
 TRAIN_SUBJECTS_120 = TRAIN_SUBJECTS_60 | {
-    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
-    97, 98, 100, 103}
+    45,
+    46,
+    47,
+    49,
+    50,
+    52,
+    53,
+    54,
+    55,
+    56,
+    57,
+    58,
+    59,
+    70,
+    74,
+    78,
+    80,
+    81,
+    82,
+    83,
+    84,
+    85,
+    86,
+    89,
+    91,
+    92,
+    93,
+    94,
+    95,
+    97,
+    98,
+    100,
+    103,
+}
 
-ACTIONS = tuple("""
+ACTIONS = tuple(
+    """
 drink water|eat meal|brush teeth|brush hair|drop|pick up|throw|sit down|stand up|clapping|reading|writing|
 tear up paper|put on jacket|take off jacket|put on a shoe|take off a shoe|put on glasses|take off glasses|
 put on a hat/cap|take off a hat/cap|cheer up|hand waving|kicking something|reach into pocket|hopping|jump up|
@@ -28,7 +62,8 @@ take object out of bag|open a box|move heavy objects|shake fist|throw up cap/hat
 arm circles|arm swings|run on the spot|butt kicks|cross toe touch|side kick|yawn|stretch oneself|blow nose|
 hit with object|wield knife|knock over|grab stuff|shoot with gun|step on foot|high-five|cheers and drink|
 carry object|take a photo|follow|whisper|exchange things|support somebody|rock-paper-scissors
-""".replace("\n", "").split("|"))
+""".replace("\n", "").split("|")
+)
 
 
 class NtuName(NamedTuple):

@@ -3,6 +3,7 @@
 A file is whitespace-separated numbers: the frame count, then for each frame the body count, then for each body its
 tracking id, nine state values, the joint count, and twelve values a joint, the first three being x, y, z in metres.
 """
+
 from __future__ import annotations
 
 import signal
@@ -56,7 +57,7 @@ def parse_skeleton(text: bytes) -> tuple[int, Bodies]:
                     seen.append(frame)
                     coordinates = values.setdefault(body, [])
                     for axis in range(3):
-                        coordinates += tokens[i + axis:end:JOINT_VALUES]
+                        coordinates += tokens[i + axis : end : JOINT_VALUES]
                 i = end
         bodies = {}
         for body, seen in frames.items():
@@ -146,8 +147,14 @@ def _read(path: Path, options: Options) -> Source:
             else:
                 yield result
 
-    return Source(options.topology or get_topology("ntu-25"), options.channels or "xyz", clips(),
-                  classes if actions else (), len(files), problems)
+    return Source(
+        options.topology or get_topology("ntu-25"),
+        options.channels or "xyz",
+        clips(),
+        classes if actions else (),
+        len(files),
+        problems,
+    )
 
 
 def _in_processes(files: Sequence[Path], workers: int) -> Iterator[Clip | Problem]:
@@ -156,7 +163,7 @@ def _in_processes(files: Sequence[Path], workers: int) -> Iterator[Clip | Proble
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
     try:
         for first in range(0, len(files), BATCH):
-            waiting.append(pool.submit(_read_batch, files[first:first + BATCH]))
+            waiting.append(pool.submit(_read_batch, files[first : first + BATCH]))
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:

@@ -1,4 +1,5 @@
 """PYSKL and mmaction2 pickles: {"split": {name: [frame_dir, ...]}, "annotations": [{frame_dir, label, ...}]}."""
+
 from __future__ import annotations
 
 import re
@@ -31,13 +32,17 @@ def _read(path: Path, options: Options) -> Source:
     content = load_pickle(path, options.scratch)
     annotations = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(annotations, list) or not annotations or not all(isinstance(item, dict) for item in annotations):
-        raise UserError(f"{path} is a pickle, but not of PYSKL's form: a dict with 'split' and a list of 'annotations' "
-                        "(of a training set saved as .npy with a label pickle, give the .npy)")
+        raise UserError(
+            f"{path} is a pickle, but not of PYSKL's form: a dict with 'split' and a list of 'annotations' "
+            "(of a training set saved as .npy with a label pickle, give the .npy)"
+        )
     splits = _splits(content.get("split", {}) if isinstance(content, dict) else {}, path)
     first = next((item for item in annotations if _why_not(item) is None), None)
     if first is None:
-        raise UserError(f"{path} holds no annotation with a 4-dimensional 'keypoint': the first has "
-                        f"{', '.join(map(str, annotations[0]))}")
+        raise UserError(
+            f"{path} holds no annotation with a 4-dimensional 'keypoint': the first has "
+            f"{', '.join(map(str, annotations[0]))}"
+        )
     joints, width = _shape(first["keypoint"])[2:]
     has_score = _shape(first.get("keypoint_score")) == (*_shape(first["keypoint"])[:3],)
     channels = options.channels or {2: "xy", 3: "xyz"}.get(width, "") + ("c" if has_score else "")
@@ -126,7 +131,7 @@ def _positions(item: Mapping[str, Any], channels: str, scored: bool, flip: bool)
         scaled[..., 1] *= -1 if flip else 1
         keypoint[..., :2] = np.where((xy == 0).all(axis=-1, keepdims=True), 0, scaled)
     if scored:
-        score = as_array(item["keypoint_score"]).astype(np.float32)[:, :keypoint.shape[1], :, None]
+        score = as_array(item["keypoint_score"]).astype(np.float32)[:, : keypoint.shape[1], :, None]
         keypoint = np.concatenate([keypoint, score], axis=-1)
     return keypoint.transpose(1, 2, 3, 0)
 

@@ -1,4 +1,5 @@
 """What every reader gives, and the guesses readers share."""
+
 from __future__ import annotations
 
 import re
@@ -63,8 +64,10 @@ def choose_topology(options: Options, joints: int, coordinates: int, path: Path)
     if (joints, coordinates) in UNAMBIGUOUS:
         return get_topology(UNAMBIGUOUS[joints, coordinates])
     fitting = [name for name in topology_names() if get_topology(name).num_joints == joints]
-    raise UserError(f"{path} has {joints} joints of {coordinates} coordinates, which names no skeleton: pass "
-                    "--topology " + (f"({' or '.join(fitting)} would fit)" if fitting else "with a JSON file"))
+    raise UserError(
+        f"{path} has {joints} joints of {coordinates} coordinates, which names no skeleton: pass "
+        "--topology " + (f"({' or '.join(fitting)} would fit)" if fitting else "with a JSON file")
+    )
 
 
 def choose_channels(options: Options, channels: int, path: Path) -> str:
@@ -79,8 +82,11 @@ def choose_channels(options: Options, channels: int, path: Path) -> str:
 def standard_split(name: str) -> str | None:
     """The split that a file or folder name of the NTU family means, e.g. "NTU60_CS" -> "ntu60-xsub"; None if none."""
     words = re.findall(r"[a-z]+|\d+", re.sub("cross[-_ ]?", "x", name.lower()))
-    axes = {"xset": ("cset", "xset", "csetup", "xsetup"), "xview": ("cv", "xv", "cview", "xview"),
-            "xsub": ("cs", "xs", "csub", "xsub", "xsubject", "csubject")}
+    axes = {
+        "xset": ("cset", "xset", "csetup", "xsetup"),
+        "xview": ("cv", "xv", "cview", "xview"),
+        "xsub": ("cs", "xs", "csub", "xsub", "xsubject", "csubject"),
+    }
     axis = next((axis for axis, aliases in axes.items() if set(aliases) & set(words)), None)
     if axis is None:
         return None

@@ -1,4 +1,5 @@
 """Arrays of .npy files and npz members, read from front to back in chunks: constant memory, and no unpickling."""
+
 from __future__ import annotations
 
 import math
@@ -27,8 +28,9 @@ def readable(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read, it may be cut short or damaged "
-                        f"({str(error) or type(error).__name__})") from error
+        raise UserError(
+            f"{path} cannot be read, it may be cut short or damaged ({str(error) or type(error).__name__})"
+        ) from error
 
 
 class ArrayStream:
@@ -54,8 +56,9 @@ class ArrayStream:
         if self.dtype.names or self.dtype.subdtype:
             raise UserError(f"{self.name} is a structured array: save it as a plain array")
         if size != header + self.nbytes:
-            raise UserError(f"{self.name} is cut short or damaged: it has {size} bytes, its header promises "
-                            f"{header + self.nbytes}")
+            raise UserError(
+                f"{self.name} is cut short or damaged: it has {size} bytes, its header promises {header + self.nbytes}"
+            )
 
     @property
     def nbytes(self) -> int:
@@ -71,8 +74,9 @@ class ArrayStream:
             raise UserError(f"{self.name} is a single number, not an array")
         row_bytes = self.row_bytes
         if row_bytes > MAX_ROW_BYTES:
-            raise UserError(f"{self.name} of shape {self.shape} takes {row_bytes >> 20} MB a row: cut it into "
-                            "shorter clips")
+            raise UserError(
+                f"{self.name} of shape {self.shape} takes {row_bytes >> 20} MB a row: cut it into shorter clips"
+            )
         rows = max(1, CHUNK_BYTES // max(1, row_bytes))
         with self._file:
             for first in range(0, self.shape[0], rows):
@@ -104,8 +108,10 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype,
     else:
         raise UserError(f"{name} has .npy version {version}: save it again as a plain array")
     if fortran and sum(size > 1 for size in shape) > 1:
-        raise UserError(f"{name} is stored in Fortran order and cannot be read in pieces: save "
-                        "numpy.ascontiguousarray(array) instead")
+        raise UserError(
+            f"{name} is stored in Fortran order and cannot be read in pieces: save "
+            "numpy.ascontiguousarray(array) instead"
+        )
     return shape, dtype, file.tell() - start
 
 

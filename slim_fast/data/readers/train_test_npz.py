@@ -1,4 +1,5 @@
 """The npz that CTR-GCN, MAMP and SkateFormer train on: x_train (N, T, people * joints * 3), y_train, x_test, y_test."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -39,8 +40,10 @@ def _read(path: Path, options: Options) -> Source:
     coordinate_count(channels)
     layout = (topology.num_joints, len(channels))
     if any(stream.shape[2] % (layout[0] * layout[1]) for stream in streams.values()):
-        raise UserError(f"{path} has {width} values a frame, no multiple of the {layout[0]} joints x {layout[1]} "
-                        f"channels of topology '{topology.name}': pass another --topology or --channels")
+        raise UserError(
+            f"{path} has {width} values a frame, no multiple of the {layout[0]} joints x {layout[1]} "
+            f"channels of topology '{topology.name}': pass another --topology or --channels"
+        )
     split = standard_split(path.stem) or "default"
 
     def clips() -> Iterator[Clip]:
@@ -51,8 +54,13 @@ def _read(path: Path, options: Options) -> Source:
                     yield Clip(row.transpose(0, 2, 3, 1), f"{side}{i:06d}", int(labels[side][i]), split={split: side})
                     i += 1
 
-    return Source(topology, channels, clips(), action_names(path.stem, classes) or tuple(map(str, range(classes))),
-                  sum(stream.shape[0] for stream in streams.values()))
+    return Source(
+        topology,
+        channels,
+        clips(),
+        action_names(path.stem, classes) or tuple(map(str, range(classes))),
+        sum(stream.shape[0] for stream in streams.values()),
+    )
 
 
 def _labels(path: Path, members: list[str], member: str, clips: int) -> tuple[np.ndarray, int]:

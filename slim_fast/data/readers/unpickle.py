@@ -4,6 +4,7 @@ The standard library's pure-Python machine is used with three changes: names res
 functions, objects may only be filled (BUILD) when they are ours, and long byte strings go to a temporary file as they
 are met, so that its memo keeps an offset and not the bytes.
 """
+
 from __future__ import annotations
 
 import math
@@ -97,10 +98,16 @@ class _Marker:
 
 def _allowed() -> dict[tuple[str, str], Any]:
     table: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): _Marker(), ("numpy", "dtype"): _Dtype, ("__builtin__", "bytes"): _empty_bytes}
+        ("numpy", "ndarray"): _Marker(),
+        ("numpy", "dtype"): _Dtype,
+        ("__builtin__", "bytes"): _empty_bytes,
+    }
     for core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-        table |= {(f"{core}.multiarray", "_reconstruct"): _reconstruct, (f"{core}.multiarray", "scalar"): _scalar,
-                  (f"{core}.numeric", "_frombuffer"): _from_buffer}
+        table |= {
+            (f"{core}.multiarray", "_reconstruct"): _reconstruct,
+            (f"{core}.multiarray", "scalar"): _scalar,
+            (f"{core}.numeric", "_frombuffer"): _from_buffer,
+        }
     for plain in (set, frozenset, list, dict, tuple, str, int, float, bool, complex):
         table |= {(module, plain.__name__): plain for module in ("builtins", "__builtin__")}
     return table
@@ -124,8 +131,10 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return self._encode
         if (module, name) not in ALLOWED:
-            raise UserError(f"its pickle asks for {module}.{name}, and only numpy arrays and plain Python containers "
-                            "are read (anything else could run code)")
+            raise UserError(
+                f"its pickle asks for {module}.{name}, and only numpy arrays and plain Python containers "
+                "are read (anything else could run code)"
+            )
         return ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
