@@ -21,7 +21,8 @@ LARGEST_ERROR = 1e-10
 
 
 def problem(rows: int, prototypes: int, width: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Unit rows: student (N, D), its prototypes (K, D), teacher (N, D), its prototypes (K, D). Made in place: what a side
+    """Unit rows: student (N, D), its prototypes (K, D), teacher (N, D), its prototypes (K, D). Made in place: what a
+    side
     peaks at must be its own."""
     generator = torch.Generator().manual_seed(0)
     unit = [torch.randn(n, width, dtype=dtype, generator=generator) for n in (rows, prototypes) * 2]
@@ -102,7 +103,8 @@ def test_memory(benchmark: Any, quick: bool, threads: int, recorder: Recorder) -
 
 @pytest.mark.parametrize("prototypes", PROTOTYPES)
 def test_error(benchmark: Any, quick: bool, recorder: Recorder, prototypes: int) -> None:
-    """Against the materialised loss in float64: the value's relative error, and the gradients' relative to their largest
+    """Against the materialised loss in float64: the value's relative error, and the gradients' relative to their
+    largest
     entry; of ours in float64 and, for comparison, of both sides in float32."""
     if quick and prototypes != PROTOTYPES[0]:
         pytest.skip("one case is enough to see that it runs")

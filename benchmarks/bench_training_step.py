@@ -1,4 +1,6 @@
-"""One training step on the CPU: `Trainer.step` against four padded forwards with materialised logits. It must reach 1.5×."""
+"""One training step on the CPU: `Trainer.step` against four padded forwards with materialised logits. It must reach
+1.5×.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from benchmarks.baselines.numpy_views import sample_batch
 from benchmarks.measure import ALLOCATORS, interleave, workers
 from benchmarks.records import Recorder
 from slim_fast.data.cache import ClipCache
-from slim_fast.views.pipeline import ViewsConfig, ViewSampler
+from slim_fast.views.pipeline import ViewSampler, ViewsConfig
 from slim_fast.views.store import FrameStore
 
 BATCHES = (64, 256, 768)

@@ -128,7 +128,9 @@ class Comparison:
     first: tuple[Any, Any]
 
     def figures(self) -> dict[str, Any]:
-        """Quartiles of the seconds of both sides, and of baseline / ours round by round, which a slow drift leaves alone."""
+        """Quartiles of the seconds of both sides, and of baseline / ours round by round, which a slow drift leaves
+        alone.
+        """
         speedup = np.divide(self.baseline, self.ours)
         return {
             "seconds": {"ours": quartiles(self.ours), "baseline": quartiles(self.baseline)},

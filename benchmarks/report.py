@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks.charts import draw_memory, draw_speedups
 from benchmarks.records import RESULTS, newest, read
+from benchmarks.runs import accuracy_table
 from slim_fast.errors import UserError
 from slim_fast.training.checkpoint import write_atomically
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 Result = dict[str, Any]
 
 
@@ -94,8 +94,8 @@ TABLES = {
     ),
     "prototype_loss_time": Table(
         "Prototype loss: time",
-        "Milliseconds of the feature-reconstruction loss with its gradients, streamed (ours) and with the N×K logits in "
-        "memory.",
+        "Milliseconds of the feature-reconstruction loss with its gradients, streamed (ours) and with the N×K logits "
+        "in memory.",
         {
             "rows N": case("rows"),
             "prototypes K": case("prototypes"),
@@ -161,7 +161,9 @@ def about(results: Sequence[Result]) -> str:
 
 
 def report(files: Sequence[Path], figures: Path, beside: Path, quick: bool = False) -> str:
-    """Markdown of every machine's newest results; draws its charts into `figures` and links them relative to `beside`."""
+    """Markdown of every machine's newest results; draws its charts into `figures` and links them relative to
+    `beside`.
+    """
     parts = []
     for path in files:
         results = newest(read(path), quick)
@@ -178,19 +180,20 @@ def report(files: Sequence[Path], figures: Path, beside: Path, quick: bool = Fal
 CHARTS = {"speedups": draw_speedups, "memory": draw_memory}
 
 
-def splice(readme: Path, markdown: str) -> None:
-    """Replace what stands between the markers.
+def splice(readme: Path, section: str, markdown: str) -> None:
+    """Replace what stands between the markers `<!-- section:begin -->` and `<!-- section:end -->`.
 
     Raises: UserError when the README cannot be read or written, or has no such markers.
     """
+    first, last = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     try:
         text = readme.read_text(encoding="utf-8")
-        begin, end = text.find(BEGIN), text.find(END)
+        begin, end = text.find(first), text.find(last)
         if begin < 0 or end < begin:
             raise UserError(
-                f"{readme} needs the lines {BEGIN} and {END}, in this order, for the tables to stand between."
+                f"{readme} needs the lines {first} and {last}, in this order, for the table to stand between."
             )
-        text = f"{text[: begin + len(BEGIN)]}\n{markdown}\n{text[end:]}"
+        text = f"{text[: begin + len(first)]}\n{markdown}\n{text[end:]}"
         write_atomically(readme, lambda file: file.write(text.encode()))
     except OSError as failure:
         raise UserError(f"{readme} cannot be changed: {failure.strerror}.") from failure
@@ -211,7 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{options.results} holds no results: run `pytest benchmarks/ --benchmark-only --record`.")
         print(markdown)
         if options.write:
-            splice(options.readme, markdown)
+            splice(options.readme, "benchmarks", markdown)
+            splice(options.readme, "runs", accuracy_table(options.results / "runs"))
     except UserError as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 2

@@ -141,7 +141,10 @@ class ViewSampler:
         kind: Tensor,
         stream: Stream,
     ) -> Tensor:
-        """Gather and augment: track, frames (B,), centre (B, C), start, length (B, n), kind (n,), stream (B, n) -> (B, n, window, V, C)."""
+        """Gather and augment: (B, n, window, V, C).
+
+        track, frames (B,); centre (B, C); start, length (B, n); kind (n,), see `add_noise`; stream (B, n).
+        """
         position = start[..., None] + window_positions(length, window, stream.fold(_WINDOW))  # (B, n, w)
         views = interpolated_frames(self.store, track[:, None, None], position, frames[:, None, None])
         views = self._augment(views - centre[:, None, None, None], stream.fold(_AUGMENT))

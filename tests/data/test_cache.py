@@ -121,13 +121,14 @@ def test_a_full_disk_is_one_sentence(tmp_path, walkers, monkeypatch) -> None:
         def close(self) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with (
-        pytest.raises(UserError, match=r"cannot write .*No space left"),  # noqa: PT012
-        CacheWriter(tmp_path / "c", NTU) as writer,
-    ):
-        writer._file.close()
-        writer._file = FullDisk()  # type: ignore[assignment]
-        writer.add(Clip(walkers(), "a"))
+    def write() -> None:
+        with CacheWriter(tmp_path / "c", NTU) as writer:
+            writer._file.close()
+            writer._file = FullDisk()  # type: ignore[assignment]
+            writer.add(Clip(walkers(), "a"))
+
+    with pytest.raises(UserError, match=r"cannot write .*No space left"):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -55,6 +55,9 @@ def test_it_reaches_the_optimum(width, decay, monkeypatch):
 
     optimizer.step(closure)
     assert torch.autograd.grad(loss(), weight)[0].abs().max() < 1e-6
+    fitted, bias = linear._fit(x.float(), labels, 3, decay)
+    assert (fitted - weight[:, :-1]).norm() < 0.02 * weight[:, :-1].norm()
+    torch.testing.assert_close(bias.double(), weight[:, -1].detach(), rtol=0.02, atol=0.01)
     expected = ((y @ weight[:, :-1].t() + weight[:, -1]).argmax(1) == test_labels).double().mean().item()
     accuracy, chosen = linear_accuracy(train, labels, test, test_labels, held_out(120))
     assert chosen == decay

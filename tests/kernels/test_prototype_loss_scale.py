@@ -61,49 +61,49 @@ def test_memory_does_not_grow_with_rows_times_prototypes(target, monkeypatch):
     assert grown[2048, 1024] <= 2 * grown[512, 256]
 
 
-def _rank(rank: int, port: int, split: int, out: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    try:
-        e, c, x, d, weight, target = _problem()
-        teachers, students = (slice(0, split), slice(split, None))[rank], (slice(0, 5), slice(5, None))[rank]
-        target = target[students] - (0 if rank == 0 else split)
-        e, c = e[students].requires_grad_(), c.requires_grad_()
-        loss = prototype_loss(
-            e, c, x[teachers], d, target=target, weight=weight[students], student_temp=0.1, teacher_temp=0.05,
-            group=dist.group.WORLD,
-        )  # fmt: skip
-        loss.backward()
-        torch.save((loss.detach(), e.grad, c.grad), f"{out}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
-def _problem(split: int = 9) -> tuple[Tensor, ...]:
+def _problem() -> dict[str, Tensor]:
     """12 student rows; the first five look at the first nine teachers, the others at the last four."""
     e, c, x, d = (unit(n, 6, seed, torch.float64) for seed, n in enumerate((12, 10, 13, 10)))
     generator = torch.Generator().manual_seed(9)
     weight = torch.rand(12, generator=generator, dtype=torch.float64)
-    first = torch.randint(split, (5, 2), generator=generator)
-    return e, c, x, d, weight, torch.cat([first, torch.randint(split, 13, (7, 2), generator=generator)])
+    first, others = (torch.randint(*r, generator=generator) for r in ((0, 9, (5, 2)), (9, 13, (7, 2))))
+    return {"e": e, "c": c, "x": x, "d": d, "weight": weight, "target": torch.cat([first, others])}
+
+
+def _share(rank: int | None, paired: bool, group: Any = None) -> list[Tensor]:
+    """Loss and gradients of one rank's rows (None: of all rows), of row i with row i or with its targets."""
+    p = _problem()
+    students = {None: slice(12), 0: slice(5), 1: slice(5, 12)}[rank]
+    teachers = students if paired else {None: slice(13), 0: slice(9), 1: slice(9, 13)}[rank]
+    e, c = p["e"][students].requires_grad_(), p["c"].requires_grad_()
+    loss = prototype_loss(
+        e, c, p["x"][teachers], p["d"], target=None if paired else p["target"][students] - teachers.indices(13)[0],
+        weight=p["weight"][students], student_temp=0.1, teacher_temp=0.05, group=group,
+    )  # fmt: skip
+    return [loss.detach(), *torch.autograd.grad(loss, (e, c))]
+
+
+def _rank(rank: int, port: int, out: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    try:
+        torch.save([_share(rank, paired, dist.group.WORLD) for paired in (False, True)], f"{out}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
 
 
 def test_rows_over_two_processes_give_the_single_process_result(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, (port, 9, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-
-    e, c, x, d, weight, target = _problem()
-    e.requires_grad_(), c.requires_grad_()
-    arguments = {"target": target, "weight": weight, "student_temp": 0.1, "teacher_temp": 0.05}
-    alone = prototype_loss(e, c, x, d, **arguments)
-    alone.backward()
-    torch.testing.assert_close(first[0] + second[0], alone.detach(), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(torch.cat([first[1], second[1]]), e.grad, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(first[2] + second[2], c.grad, rtol=1e-10, atol=1e-10)
-    # Without the group the two halves balance their prototypes apart from each other.
-    apart = prototype_loss(e[:5], c, x[:9], d, **(arguments | {"target": target[:5], "weight": weight[:5]}))
-    assert abs(apart.item() - first[0].item()) > 1e-4
+    mp.spawn(_rank, (port, str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for i, paired in enumerate((False, True)):
+        (loss_0, e_0, c_0), (loss_1, e_1, c_1) = (rank[i] for rank in ranks)
+        loss, e, c = _share(None, paired)
+        torch.testing.assert_close(loss_0 + loss_1, loss, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(torch.cat([e_0, e_1]), e, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(c_0 + c_1, c, rtol=1e-10, atol=1e-10)
+        # Without the group each half balances the prototypes on its own.
+        assert abs(_share(0, paired)[0] - loss_0) > 1e-4

@@ -252,8 +252,9 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, capsys: pytest.Cap
     checkpoints = Checkpoints(tmp_path / "c", keep=5)
     checkpoints.save(1, state(1))
     torch.save({**state(2), "model": Malicious(tmp_path / "proof")}, checkpoints.path(2))
-    torch.save({**state(3), "extra": Malicious(tmp_path / "proof")}, checkpoints.path(3),
-               _use_new_zipfile_serialization=False)
+    torch.save(
+        {**state(3), "extra": Malicious(tmp_path / "proof")}, checkpoints.path(3), _use_new_zipfile_serialization=False
+    )
     loaded = checkpoints.load(CPU)
     assert loaded is not None
     assert loaded["step"] == 1

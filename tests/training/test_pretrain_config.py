@@ -106,9 +106,11 @@ def test_ablations_are_the_recipe_at_100_epochs_but_for_one_thing(name: str) -> 
     optim = config.optim
     shares = (optim.warmup, optim.teacher_temperature_warmup, optim.freeze_prototypes)
     assert [share * 100 for share in shares] == pytest.approx([20, 30, 1])
-    assert moment(20 * 1250 - 1, config.steps, 768, optim).learning_rate < moment(
-        20 * 1250, config.steps, 768, optim
-    ).learning_rate == pytest.approx(2e-4 * 0.75**0.5)
+    assert (
+        moment(20 * 1250 - 1, config.steps, 768, optim).learning_rate
+        < moment(20 * 1250, config.steps, 768, optim).learning_rate
+        == pytest.approx(2e-4 * 0.75**0.5)
+    )
     mask, loss, views = config.views.mask, config.model.loss, config.views
     expected = {
         "mfm": loss.contrastive == 0 and loss.koleo == 0 and loss.masked == 1 and not views.local,
@@ -152,9 +154,7 @@ def test_file_may_name_the_preset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", ["demo", "small", "ntu120-xset", "ablation-mfm", "ablation-mask-motion"])
-def test_printed_config_gives_the_same_config(
-    preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_config_gives_the_same_config(preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--preset", preset, "--seed", "5", "--views.mask.ratio", "[0.25,0.5]", "--optim.clip", "2.5"]
     file = tmp_path / "printed.yaml"
     file.write_text(printed(capsys, *chosen, "--print-config"))
