@@ -86,6 +86,8 @@ def packed_attention(
             f"visible {None if visible is None else tuple(visible.shape)}"
         )
     runs = equal_length_runs(cu_seqlens)
+    if sum(sequences * length for _, sequences, length in runs) != total:
+        raise ValueError(f"cu_seqlens must end at the number of tokens, {total}; it ends at {int(cu_seqlens[-1])}")
     if not runs:
         return qkv[:, 2]
     parts = _RotateAndSplit.apply(qkv, *rotation(time, max_seqlen, d, qkv.dtype), runs)

@@ -174,7 +174,7 @@ def prototype_loss(
 
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
     Raises: ValueError for shapes, targets' dtype or temperatures that do not fit.
-    Memory: O(N + S + K) times D, and one chunk of logits of fixed size; no N×K tensor exists in forward or backward.
+    Memory: O(N + S + K) times D, and two chunks of logits of fixed size; no N×K tensor exists in forward or backward.
     """
     s, n = len(student), len(teacher)
     if student_prototypes.shape != teacher_prototypes.shape or student.shape[1:] != teacher.shape[1:]:

@@ -32,7 +32,7 @@ def computing_dtype(features: Tensor, temperature: float) -> torch.dtype:
     """
     if not temperature >= 0.004:
         raise ValueError(f"the temperature is {temperature}; it must be at least 0.004")
-    if features.dtype == torch.float64 or temperature < 0.025:
+    if features.dtype == torch.float64 or temperature < 0.033:
         return torch.float64
     return torch.float32
 
@@ -67,7 +67,7 @@ def sinkhorn_potentials(
         iterations: at least 1.
         group: process group over which the columns are summed; features never travel.
 
-    Returns: (K,) in float32, or float64 for float64 features and for temperatures below 0.025.
+    Returns: (K,) in float32, or float64 for float64 features and for temperatures below 0.033.
     Memory: O(N + K) and one chunk of CHUNK_LOGITS. A row count of zero on every rank gives zeros.
     """
     if iterations < 1:

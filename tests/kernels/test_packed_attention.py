@@ -192,3 +192,9 @@ def test_what_does_not_fit_is_named(shape, times, visible):
     hidden = None if visible is None else torch.ones(visible, dtype=torch.bool)
     with pytest.raises(ValueError, match="packed_attention takes qkv"):
         packed_attention(torch.zeros(shape), bounds([6]), 6, time=torch.zeros(times, dtype=torch.int32), visible=hidden)
+
+
+def test_tokens_beyond_the_last_sequence_are_refused():
+    qkv, time = torch.randn(5, 3, 1, 4), torch.zeros(5, dtype=torch.int32)
+    with pytest.raises(ValueError, match="must end at the number of tokens, 5; it ends at 4"):
+        packed_attention(qkv, torch.tensor([0, 4], dtype=torch.int32), 4, time=time)
