@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks.baselines.eager_slim import EagerConfig, EagerSLiM, make_optimizer
-from benchmarks.baselines.numpy_views import sample_batch
+from benchmarks.baselines.numpy_views import Window, sample_batch
 from benchmarks.measure import ALLOCATORS, interleave, workers
 from benchmarks.records import Recorder
 from slim_fast.data.cache import ClipCache
@@ -24,7 +24,7 @@ from slim_fast.model.slim import ModelConfig
 from slim_fast.pretrain import parse, presets
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.trainer import Trainer
-from slim_fast.views.pipeline import ViewsConfig
+from slim_fast.views.pipeline import PATCH_FRAMES, ViewsConfig
 from slim_fast.views.store import FrameStore
 
 TARGET = 1.5
@@ -35,7 +35,7 @@ SIZES = [name for name in ("demo", "small") if name in presets()] + ["recipe"]
 
 
 def settings(sizes: str) -> PretrainConfig:
-    """The config of a preset, of the recipe ("recipe") or of a toy; always the published views, and fp32."""
+    """The config of a preset, of the recipe ("recipe") or of a toy, in fp32 and with prototypes that train."""
     if sizes == "toy":
         head = HeadConfig(hidden=32, bottleneck=16, prototypes=32)
         config = PretrainConfig(batch=4, model=ModelConfig(EncoderConfig(width=16, depth=2, heads=2), head))
@@ -44,7 +44,13 @@ def settings(sizes: str) -> PretrainConfig:
     else:
         config = parse(["--preset", sizes])
     optim = dataclasses.replace(config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMP, TEACHER_TEMP))
-    return dataclasses.replace(config, views=ViewsConfig(), precision="fp32", optim=optim)
+    return dataclasses.replace(config, precision="fp32", optim=optim)
+
+
+def windows(views: ViewsConfig) -> dict[int, Window]:
+    """The same views as the numpy baseline is told them."""
+    given = [(views.window, 1, views.interval), *((v.window, v.count, v.interval) for v in views.local)]
+    return {frames: Window(count, share, max(1, frames // PATCH_FRAMES)) for frames, count, share in given}
 
 
 def build_trainer(path: Path, sizes: str) -> Trainer:
@@ -86,21 +92,18 @@ def baseline(path: Path, sizes: str, views: bool) -> Callable[[], float]:
     )
     eager.load_state_dict(trainer.model.state_dict())
     optimizer, steps, rng = make_optimizer(eager, lr=1e-5), iter(range(1 << 30)), np.random.default_rng(0)
-    order, prepared = trainer.order, []
-    if views:
-        clips = [cache.clip(i)[..., 0] for i in range(len(cache))]
-    else:
-        prepared = [trainer.sampler(order(step), step).groups for step in range(PREPARED)]
+    order, told = trainer.order, windows(config.views)
+    walks = [cache.clip(i)[..., 0] for i in range(len(cache))]
+    prepared = [trainer.sampler(order(step), step).groups for step in range(PREPARED)]
 
     def run() -> float:
         step = next(steps)
         if views:
-            made = sample_batch([clips[i] for i in order(step).tolist()], cache.topology, rng)
-            batch = [[torch.from_numpy(x) for x in part] for part in (made.clips, made.masks)]
+            made = sample_batch([walks[i] for i in order(step).tolist()], cache.topology, rng, windows=told)
+            clips, masks = ([torch.from_numpy(x) for x in part] for part in (made.clips, made.masks))
         else:
-            groups = prepared[step % PREPARED]
-            batch = [[group.clips for group in groups], [group.mask for group in groups]]
-        return eager.training_step(optimizer, *batch, TEACHER_TEMP)["loss"].item()
+            clips, masks = ([getattr(g, part) for g in prepared[step % PREPARED]] for part in ("clips", "mask"))
+        return eager.training_step(optimizer, clips, masks, TEACHER_TEMP)["loss"].item()
 
     return run
 

@@ -37,12 +37,18 @@ def draw_memory(results: Sequence[Result], path: Path) -> Path | None:
     ends = [logits[0], logits[-1]]
     axes.plot([n / 4 for n in ends], [n / 1e6 for n in ends], color=style.GREY, linestyle=(0, (5, 3)), linewidth=1.2)
     axes.annotate(
-        "one N×K matrix", (ends[0] / 4, ends[0] / 1e6), (6, -4), textcoords="offset points", va="top", color=style.GREY,
-        fontsize=style.SMALL,
-    )  # fmt: skip
+        "one N×K matrix",
+        (ends[1] / 4, ends[1] / 1e6),
+        (8, 0),
+        textcoords="offset points",
+        va="center",
+        color=style.GREY,
+        fontsize=style.MEDIUM,
+        annotation_clip=False,
+    )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(right=ends[1] / 4 * 4)
+    axes.set_xlim(right=ends[1])  # four times the logits: room for the names
     return style.save(figure, path)
 
 

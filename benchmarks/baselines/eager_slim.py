@@ -180,7 +180,7 @@ class EagerSLiM(nn.Module):
         with torch.autocast(device, dtype=autocast) if autocast else nullcontext():
             losses = self.loss(clips, masks, teacher_temp)
         optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()
         for module in self.student.children():
             torch.nn.utils.clip_grad_norm_(module.parameters(), max_norm)
         if freeze_prototypes:

@@ -7,7 +7,7 @@ bone-aware scaling, rotation, noise and semantic tube masks, on 3-D joints of on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -187,36 +187,37 @@ def sample_views(
     topology: Topology,
     rng: np.random.Generator,
     *,
-    windows: Sequence[int] = (64, 32, 16, 8),
+    windows: Mapping[int, Window] = WINDOWS,
     ratios: Sequence[Sequence[float]] | None = None,
 ) -> NumpyViews:
     """The ten views of one sample and their masks.
 
-    ``clip`` is (T, V, 3) float32, metres: the valid frames of one person. ``windows`` picks view lengths out of
-    ``WINDOWS``; the first is the global one. ``ratios[w][i]`` is the share to mask of each view (0: not masked); by
+    ``clip`` is (T, V, 3) float32, metres: the valid frames of one person. ``windows`` says by view length which
+    views to make; the first is the global one. ``ratios[w][i]`` is the share to mask of each view (0: not masked); by
     default a global view is masked with probability one half, a local one always, uniformly in [0.5, 0.9].
     """
     clip = lengthen(clip.astype(np.float32) - clip[0, topology.centre].astype(np.float32))
-    max_area = windows[0] // PATCH_FRAMES * topology.num_joints // 2
+    lengths = list(windows)
+    max_area = lengths[0] // PATCH_FRAMES * topology.num_joints // 2
     clips: list[list[Array]] = [[] for _ in windows]
     masks: list[list[Mask]] = [[] for _ in windows]
 
     def add(index: int, start: int, length: int, noise: str) -> None:
-        window = windows[index]
+        window = lengths[index]
         view = resample(clip[start : start + length], window, rng)
         clips[index].append(add_noise(augment(view, topology, rng), noise, rng))
         if ratios is not None:
             ratio = ratios[index][len(masks[index])]
         else:
             ratio = rng.uniform(*MASK_RATIOS) if noise == "local" or rng.random() < 0.5 else 0.0
-        masks[index].append(tube_mask(window // PATCH_FRAMES, topology, ratio, WINDOWS[window].min_area, max_area, rng))
+        masks[index].append(tube_mask(window // PATCH_FRAMES, topology, ratio, windows[window].min_area, max_area, rng))
 
     for noise in ("first", "second"):
-        start, length = crop(0, len(clip), windows[0], WINDOWS[windows[0]].share, rng)
+        start, length = crop(0, len(clip), lengths[0], windows[lengths[0]].share, rng)
         add(0, start, length, noise)
-        for index, window in enumerate(windows[1:], start=1):
-            for _ in range(WINDOWS[window].per_global):
-                add(index, *crop(start, length, window, WINDOWS[window].share, rng), "local")
+        for index, window in enumerate(lengths[1:], start=1):
+            for _ in range(windows[window].per_global):
+                add(index, *crop(start, length, window, windows[window].share, rng), "local")
     return NumpyViews([np.stack(views) for views in clips], [np.stack(views) for views in masks])
 
 
@@ -231,13 +232,13 @@ def sample_batch(
     topology: Topology,
     rng: np.random.Generator,
     *,
-    windows: Sequence[int] = (64, 32, 16, 8),
+    windows: Mapping[int, Window] = WINDOWS,
 ) -> NumpyViews:
     """``sample_views`` of every clip, stacked: half of the 2B globals are masked, ratios stratified over the batch."""
     batch = len(clips)
     per_window: list[NDArray[np.float64]] = []
     for index, window in enumerate(windows):
-        count = 2 * batch * (1 if index == 0 else WINDOWS[window].per_global)
+        count = 2 * batch * (1 if index == 0 else windows[window].per_global)
         if index == 0:
             ratios = rng.permutation(np.concatenate([stratified_ratios(batch, rng), np.zeros(batch)]))
         else:

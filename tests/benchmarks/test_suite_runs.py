@@ -1,0 +1,100 @@
+"""The benchmarks run from end to end at toy sizes, and their figures arrive in the README."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.records import Recorder, newest, read
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+RUNS = "<!-- runs:begin -->\n<!-- runs:end -->\n"
+KINDS = ["prototype_loss_time", "prototype_loss_memory", "prototype_loss_error", "training_step", "views"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The folder into which one quick run of the whole suite was recorded."""
+    pytest.importorskip("pytest_benchmark")
+    folder = tmp_path_factory.mktemp("results")
+    options = ["--benchmark-only", "--quick", "--record", "-q", "-p", "no:cacheprovider", "--results", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "benchmarks", *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return folder
+
+
+def test_every_benchmark_leaves_its_figures(results):
+    (path,) = results.glob("*.json")
+    (run,) = read(path)
+    assert sorted({result["benchmark"] for result in run["results"]}) == sorted(KINDS)
+    assert run["quick"]
+    assert all(run[name] for name in ("date", "cpu", "cores", "torch", "numpy", "python"))
+    for result in run["results"]:
+        low, median, high = result.get("speedup", (1, 1, 1))
+        assert 0 < low <= median <= high
+    peaks = [r for r in run["results"] if r["benchmark"] == "prototype_loss_memory" and "baseline" in r["peak_bytes"]]
+    assert all(r["peak_bytes"]["baseline"] > 3 * r["logits_bytes"] for r in peaks), "the baseline holds its logits"
+
+
+def test_the_report_lands_between_the_markers(results, tmp_path, capsys):
+    readme, figures = tmp_path / "README.md", tmp_path / "pictures" / "figures"
+    readme.write_text(f"{RUNS}before\n{BEGIN}\nold figures\n{END}\nafter\n", encoding="utf-8")
+    arguments = ["--results", str(results), "--figures", str(figures), "--readme", str(readme), "--write", "--quick"]
+    assert report.main(arguments) == 0
+    once = readme.read_text(encoding="utf-8")
+    assert report.main(arguments) == 0
+    assert readme.read_text(encoding="utf-8") == once
+    assert f"\nbefore\n{BEGIN}\n" in once
+    assert once.endswith(f"\n{END}\nafter\n")
+    assert "old figures" not in once
+    for table in report.TABLES.values():
+        assert f"**{table.title}.**" in once
+    pictures = sorted(figures.iterdir())
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert f"](pictures/figures/{picture.name})" in once
+    assert once.split(f"{BEGIN}\n")[1].split(f"\n{END}")[0] in capsys.readouterr().out
+
+
+def test_runs_at_toy_sizes_stay_out_of_the_report(results, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}{END}", encoding="utf-8")
+    assert report.main(["--results", str(results), "--figures", str(tmp_path), "--readme", str(readme)]) == 2
+    assert "holds no results" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_records_are_appended_and_the_newest_of_each_case_counts(tmp_path):
+    for value in (1.0, 2.0):
+        recorder = Recorder(tmp_path)
+        recorder.add("views", {"batch": 64}, speedup=[value] * 3)
+        if value == 1.0:
+            recorder.add("views", {"batch": 256}, speedup=[7.0] * 3)
+    (path,) = tmp_path.glob("*.json")
+    runs = read(path)
+    assert [len(run["results"]) for run in runs] == [2, 1]
+    assert {r["case"]["batch"]: r["speedup"][1] for r in newest(runs)} == {64: 2.0, 256: 7.0}
+    assert newest(runs, quick=True) == []
+
+
+def test_a_damaged_record_or_readme_is_named(tmp_path, capsys):
+    (tmp_path / "machine.json").write_text("[{", encoding="utf-8")
+    assert report.main(["--results", str(tmp_path)]) == 2
+    assert "machine.json cannot be read" in capsys.readouterr().err
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{END}{BEGIN}", encoding="utf-8")
+    with pytest.raises(report.UserError, match="needs the lines"):
+        report.splice(readme, "benchmarks", "figures")
+    assert readme.read_text(encoding="utf-8") == f"{END}{BEGIN}"
