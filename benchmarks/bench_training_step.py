@@ -42,7 +42,7 @@ def settings(sizes: str) -> PretrainConfig:
     elif sizes == "recipe":
         config = PretrainConfig(batch=RECIPE_BATCH)
     else:
-        config = parse(["--preset", sizes])
+        config = parse(["--preset", sizes, "--data", "synthetic"])  # some presets want data named; ours is given
     optim = dataclasses.replace(config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMP, TEACHER_TEMP))
     return dataclasses.replace(config, precision="fp32", optim=optim)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
+from benchmarks.baselines.numpy_views import WINDOWS
+from benchmarks.bench_training_step import SIZES, settings, windows
 from benchmarks.records import Recorder, newest, read
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,16 @@ def test_runs_at_toy_sizes_stay_out_of_the_report(results, tmp_path, capsys):
     assert report.main(["--results", str(results), "--figures", str(tmp_path), "--readme", str(readme)]) == 2
     assert "holds no results" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_both_sides_are_told_the_same_views(sizes):
+    views = settings(sizes).views
+    told = windows(views)
+    assert list(told) == [views.window, *(local.window for local in views.local)]
+    assert [w.per_global for w in told.values()] == [1, *(local.count for local in views.local)]
+    if sizes == "recipe":
+        assert told == WINDOWS
 
 
 def test_records_are_appended_and_the_newest_of_each_case_counts(tmp_path):
