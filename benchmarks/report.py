@@ -210,12 +210,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         markdown = report(sorted(options.results.glob("*.json")), options.figures, options.readme.parent, options.quick)
-        if not markdown:
+        accuracies = accuracy_table(options.results / "runs")
+        if not markdown and not accuracies:
             raise UserError(f"{options.results} holds no results: run `pytest benchmarks/ --benchmark-only --record`.")
-        print(markdown)
-        if options.write:
-            splice(options.readme, "benchmarks", markdown)
-            splice(options.readme, "runs", accuracy_table(options.results / "runs"))
+        for section, content in (("benchmarks", markdown), ("runs", accuracies)):
+            print(content)
+            if options.write:
+                splice(options.readme, section, content)
     except UserError as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 2
