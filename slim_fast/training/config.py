@@ -115,6 +115,7 @@ class PretrainConfig:
             ("optim.freeze_prototypes", optim.freeze_prototypes, 0, 1),
             ("optim.teacher_temperature_warmup", optim.teacher_temperature_warmup, 0, 1),
             ("optim.teacher_momentum", optim.teacher_momentum, 0, 1),
+            ("optim.teacher_temperature", optim.teacher_temperature, 0.004, inf),
             ("log.metrics_every", log.metrics_every, 1, inf),
             ("log.knn_every", log.knn_every, 0, inf),
             ("log.knn_clips", log.knn_clips, 1, inf),
@@ -150,7 +151,6 @@ class PretrainConfig:
                     ("views.mask.motion_temperature", views.mask.motion_temperature),
                     ("optim.learning_rate", optim.learning_rate),
                     ("optim.clip", optim.clip),
-                    ("optim.teacher_temperature", min(optim.teacher_temperature)),
                 ]
             ),
         ]

@@ -39,4 +39,6 @@ def clip_gradients(student: Network, limit: float) -> torch.Tensor:
     """Clip the gradient norm of the encoder and of each head on its own; returns the norms before clipping, encoder
     first.
     """
-    return torch.stack([nn.utils.clip_grad_norm_(part.parameters(), limit) for part in student.children()])
+    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in student.children()]
+    device = next(student.parameters()).device  # a part without gradients gives its zero on the CPU
+    return torch.stack([norm.to(device) for norm in norms])

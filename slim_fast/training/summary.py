@@ -105,7 +105,7 @@ def draw_views(trainer: Trainer, path: Path) -> Path:
     """The views and masks of one clip of step 0, as skeletons."""
     from slim_fast import drawing
 
-    batch = trainer.sampler(trainer.order(0)[:8].to(trainer.device), 0)
+    batch = trainer.sampler(trainer.order(0).to(trainer.device), 0)
     masked = int(batch.groups[0].mask.flatten(1).any(1).long().argmax())  # a clip with a masked global view
     views, masks, titles = [], [], []
     for group in batch.groups:

@@ -104,3 +104,11 @@ def test_teacher_follows_by_its_momentum_and_gets_no_gradient(tiny_trainer: Call
             assert new.grad is None
             expected = now.teacher_momentum * old + (1 - now.teacher_momentum) * student
             torch.testing.assert_close(new, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_a_head_without_gradients_does_not_mix_devices(student: Network) -> None:
+    """clip_grad_norm_ gives a zero on the CPU for it; the meta device stands in for CUDA."""
+    student.to("meta")
+    for parameter in student.encoder.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    assert clip_gradients(student, 1.0).device.type == "meta"
