@@ -6,11 +6,13 @@ each begins.
 
 from slim_kernels.attention import packed_attention
 from slim_kernels.block import linear_residual, norm_linear, norm_swiglu
+from slim_kernels.block_attention import norm_attention
 from slim_kernels.prototype_loss import prototype_loss
 from slim_kernels.sinkhorn import sinkhorn_potentials
 
 __all__ = [
     "linear_residual",
+    "norm_attention",
     "norm_linear",
     "norm_swiglu",
     "packed_attention",

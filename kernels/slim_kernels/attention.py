@@ -10,25 +10,32 @@ from torch.autograd.function import once_differentiable
 
 from slim_kernels.rotary import rotate_into, rotation
 
-Run = tuple[int, int, int]
+Run = tuple[int, int, int, int]
 
 
-def equal_length_runs(cu_seqlens: Tensor) -> list[Run]:
-    """(first token, sequences, length) of each run of neighbouring sequences of one length; empty ones are left out."""
+def equal_length_runs(cu_seqlens: Tensor, total: int, queries: Tensor | None = None) -> list[Run]:
+    """(first token, sequences, length, queries) of each run of neighbouring sequences that are alike in the last two.
+
+    queries: (S,) integers of each sequence (None: its length). Empty sequences are left out.
+    Raises: ValueError when the sequences do not end at token `total`.
+    """
     bounds = cu_seqlens.tolist()
+    if bounds[-1] != total:
+        raise ValueError(f"cu_seqlens must end at the number of tokens, {total}; it ends at {bounds[-1]}")
+    lengths = [end - begin for begin, end in itertools.pairwise(bounds)]
+    kinds = zip(lengths, lengths if queries is None else queries.tolist(), strict=True)
     runs: list[Run] = []
-    for begin, end in itertools.pairwise(bounds):
-        length = end - begin
-        if runs and runs[-1][2] == length:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1, length)
-        elif length:
-            runs.append((begin, 1, length))
+    for begin, kind in zip(bounds, kinds, strict=False):
+        if runs and runs[-1][2:] == kind:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1, *kind)
+        elif kind[0]:
+            runs.append((begin, 1, *kind))
     return runs
 
 
 def _of_run(packed: Tensor, run: Run) -> Tensor:
     """The run's rows of packed (total, ..., d) as (sequences, length, ..., d), a view."""
-    first, sequences, length = run
+    first, sequences, length, _ = run
     return packed[first : first + sequences * length].unflatten(0, (sequences, length))
 
 
@@ -85,9 +92,7 @@ def packed_attention(
             f"got qkv {tuple(qkv.shape)}, time {tuple(time.shape)}, "
             f"visible {None if visible is None else tuple(visible.shape)}"
         )
-    runs = equal_length_runs(cu_seqlens)
-    if sum(sequences * length for _, sequences, length in runs) != total:
-        raise ValueError(f"cu_seqlens must end at the number of tokens, {total}; it ends at {int(cu_seqlens[-1])}")
+    runs = equal_length_runs(cu_seqlens, total)
     if not runs:
         return qkv[:, 2]
     parts = _RotateAndSplit.apply(qkv, *rotation(time, max_seqlen, d, qkv.dtype), runs)

@@ -20,26 +20,50 @@ def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -
     return residual + F.linear(x, weight, bias)
 
 
-# Rows of the hidden layer computed at a time: (rows, 3 F) floats stay in a core's cache.
-_CHUNK_NUMBERS = 1 << 19
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which x is multiplied by weights on a CPU: autocast's where it is on."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """out += a @ b, also where out is of a wider dtype than the product."""
+    if out.dtype == a.dtype:
+        out.addmm_(a, b)
+    else:
+        out += a @ b
+
+
+# Numbers of the hidden layer (rows, 2 F) computed at a time: they stay in cache.
+_CHUNK_NUMBERS = 1 << 20
 
 
 class _NormSwiGLU(torch.autograd.Function):
     """norm_swiglu by chunks of rows, so that the hidden layer is read and written in cache; it is kept only before
-    SiLU.
+    SiLU. Matrix products and what they read are in `dtype`, norms and residuals in x's.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, w12: Tensor, b12: Tensor, w3: Tensor, b3: Tensor, eps: float
+        ctx: Any,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        w12: Tensor,
+        b12: Tensor,
+        w3: Tensor,
+        b3: Tensor,
+        eps: float,
+        dtype: torch.dtype,
     ) -> Tensor:
+        w12, b12, w3 = w12.to(dtype), b12.to(dtype), w3.to(dtype)
         normed, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, eps)
-        hidden = x.new_empty(len(x), len(w12))
+        normed = normed.to(dtype)
+        hidden = normed.new_empty(len(x), len(w12))
         out = x + b3
         for rows in _chunks(x, w12):
             torch.addmm(b12, normed[rows], w12.t(), out=hidden[rows])
             gate, value = hidden[rows].chunk(2, 1)
-            out[rows].addmm_(F.silu(gate).mul_(value), w3.t())
+            add_product(out[rows], F.silu(gate).mul_(value), w3.t())
         ctx.save_for_backward(x, gamma, beta, w12, w3, normed, mean, rstd, hidden)
         return out
 
@@ -48,28 +72,25 @@ class _NormSwiGLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, w12, w3, normed, mean, rstd, hidden = ctx.saved_tensors
         grad = grads[0].contiguous()
-        grad_w12, grad_w3, grad_b12 = torch.zeros_like(w12), torch.zeros_like(w3), w12.new_zeros(len(w12))
-        grad_normed = torch.empty_like(normed)
+        grad_w12, grad_w3, grad_b12 = (x.new_zeros(shape) for shape in (w12.shape, w3.shape, len(w12)))
+        grad_normed = torch.zeros_like(x)
         half = w3.shape[1]
         buffer = torch.empty_like(hidden[next(_chunks(x, w12), slice(0, 0))])
         for rows in _chunks(x, w12):
             gate, value = hidden[rows].chunk(2, 1)
-            grad_out, grad_hidden = grad[rows], buffer[: len(gate)]
-            share = gate.sigmoid()
-            silu = gate * share
-            grad_w3.addmm_(grad_out.t(), silu * value)
+            grad_out, grad_hidden = grad[rows].to(w3.dtype), buffer[: len(gate)]
+            silu = F.silu(gate)
             grad_product = grad_out @ w3  # (rows, F)
             torch.mul(grad_product, silu, out=grad_hidden[:, half:])
-            # SiLU'(g) = σ + silu · (1 - σ)
-            slope = silu.addcmul_(silu, share, value=-1).add_(share)
-            torch.mul(grad_product.mul_(value), slope, out=grad_hidden[:, :half])
-            grad_w12.addmm_(grad_hidden.t(), normed[rows])
+            add_product(grad_w3, grad_out.t(), silu.mul_(value))
+            torch.ops.aten.silu_backward(grad_product.mul_(value), gate, grad_input=grad_hidden[:, :half])
+            add_product(grad_w12, grad_hidden.t(), normed[rows])
             grad_b12 += grad_hidden.sum(0)
-            torch.mm(grad_hidden, w12, out=grad_normed[rows])
+            add_product(grad_normed[rows], grad_hidden, w12)
         grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
             grad_normed, x, x.shape[-1:], mean, rstd, gamma, beta, [True, True, True]
         )
-        return grad_x.add_(grad), grad_gamma, grad_beta, grad_w12, grad_b12, grad_w3, grad.sum(0), None
+        return grad_x.add_(grad), grad_gamma, grad_beta, grad_w12, grad_b12, grad_w3, grad.sum(0), None, None
 
 
 def _chunks(x: Tensor, w12: Tensor) -> Any:
@@ -92,8 +113,10 @@ def norm_swiglu(
     x (total, D), w12 (2 F, D), w3 (D, F) -> (total, D). Under autocast and off the CPU it is composed of PyTorch's own
     operations; on the CPU it runs by chunks of rows.
     """
-    if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        out: Tensor = _NormSwiGLU.apply(x, norm_weight, norm_bias, w12, b12, w3, b3, eps)
+    if x.device.type == "cpu":
+        dtype = product_dtype(x)
+        with torch.autocast("cpu", enabled=False):
+            out: Tensor = _NormSwiGLU.apply(x, norm_weight, norm_bias, w12, b12, w3, b3, eps, dtype)
         return out
     gate, value = F.linear(F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps), w12, b12).chunk(2, -1)
     return x + F.linear(F.silu(gate) * value, w3, b3)

@@ -43,3 +43,10 @@ def _rotate_chunk(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
     else:
         out_a.copy_(a * cos - b * sin)
         out_b.copy_(b * cos + a * sin)
+
+
+def turns(time: Tensor, d: int, dtype: torch.dtype) -> Tensor:
+    """exp(i · time · 10000^(-2 j / d)), complex (*time, d / 2), in the complex type of `dtype`."""
+    frequency = BASE ** (-torch.arange(d // 2, dtype=torch.float64, device=time.device) * 2 / d)
+    angle = time.clamp_min(0).double()[..., None] * frequency
+    return torch.polar(torch.ones_like(angle), angle).to(dtype.to_complex())

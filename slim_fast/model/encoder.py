@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from slim_kernels import linear_residual, norm_linear, norm_swiglu, packed_attention
+from slim_kernels import linear_residual, norm_attention, norm_swiglu
 from torch import Tensor, nn
 
 from slim_fast.errors import UserError
-from slim_fast.model.packing import Packing, packing
+from slim_fast.model.packing import Packing, Reading, packing
 
 NORM_EPS = 1e-6
 
@@ -74,14 +74,24 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.width, NORM_EPS)
         self.mlp = SwiGLU(config.width, config.hidden)
 
-    def forward(self, x: Tensor, packed: Packing, read: Tensor | None = None) -> Tensor:
-        """x (total, D) -> (total, D), or only the rows `read` (R,) of it when nothing else is needed."""
-        qkv = norm_linear(x, self.norm1.weight, self.norm1.bias, self.attn.qkv.weight, self.attn.qkv.bias, NORM_EPS)
-        attended = packed_attention(
-            qkv.view(len(x), 3, self.heads, -1), packed.cu_seqlens, packed.max_seqlen, time=packed.time
-        ).flatten(1)
+    def forward(self, x: Tensor, packed: Packing, read: Reading | None = None) -> Tensor:
+        """x (total, D) -> (total, D), or only the rows that are `read`, (R, D), when nothing else is needed."""
+        norm, qkv = self.norm1, self.attn.qkv
+        attended = norm_attention(
+            x,
+            norm.weight,
+            norm.bias,
+            qkv.weight,
+            qkv.bias,
+            packed.cu_seqlens,
+            packed.max_seqlen,
+            time=packed.time,
+            heads=self.heads,
+            queries=None if read is None else read.queries,
+            eps=NORM_EPS,
+        )
         if read is not None:
-            x, attended = x[read], attended[read]
+            x, attended = x[read.rows], attended[read.rows]
         x = linear_residual(attended, self.attn.proj.weight, self.attn.proj.bias, x)
         mlp = self.mlp
         return norm_swiglu(
@@ -168,12 +178,12 @@ class Encoder(nn.Module):
         return packing(groups, 1 + self.config.registers, self.joints, self.pos_embed.device)
 
     def forward(
-        self, views: Sequence[Tensor], masks: Sequence[Tensor | None], read: Tensor | None = None
+        self, views: Sequence[Tensor], masks: Sequence[Tensor | None], read: Reading | None = None
     ) -> tuple[Tensor, Packing]:
         """All sequences of all groups in one packed pass.
 
-        views, masks: see `embed`. read: int64 (R,) packed rows that are needed; the last block's feed-forward runs only
-        on them. Returns final-LayerNormed features, (total, D) or (R, D), and the packing.
+        views, masks: see `embed`. read: the packed rows that are needed; the last block answers only them.
+        Returns final-LayerNormed features, (total, D) or (R, D), and the packing.
         """
         x, packed = self.embed(views, masks)
         for block in self.blocks[:-1]:

@@ -35,15 +35,27 @@ class Packing:
         parts = zip(x.split(sizes), self.groups, strict=True)
         return [part.unflatten(0, (n, -1))[:, self.prefix :] for part, (n, _) in parts]
 
-    def rows(self, masks: list[Tensor | None]) -> Tensor:
-        """Packed rows of the masked patch tokens: masks per group (sequences, T * V) bool or None -> int64 (R,),
-        ascending.
-        """
-        index, found = torch.arange(len(self.time), device=self.time.device)[:, None], []
+    def reading(self, masks: list[Tensor | None]) -> "Reading":
+        """Every CLS, then the masked patch tokens: masks per group (sequences, T * V) bool, None: no patch."""
+        index, rows, queries = torch.arange(len(self.time), device=self.time.device)[:, None], [self.first], []
         for tokens, mask in zip(self.patches(index), masks, strict=True):
+            sequences, patches, _ = tokens.shape
+            asked = torch.ones(sequences, dtype=torch.int64, device=index.device)
             if mask is not None:
-                found.append(tokens[..., 0][mask])
-        return torch.cat(found) if found else index[:0, 0]
+                rows.append(tokens[..., 0][mask])
+                asked = torch.where(mask.any(1), self.prefix + patches, asked)
+            queries.append(asked)
+        return Reading(torch.cat(rows), torch.cat(queries))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which tokens of a packed batch are needed."""
+
+    rows: Tensor
+    """int64 (R,)."""
+    queries: Tensor
+    """int64 (S,), how many of each sequence's tokens hold all that is needed: 1, only its CLS, or all."""
 
 
 @lru_cache(maxsize=64)

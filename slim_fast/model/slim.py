@@ -62,22 +62,27 @@ class SLiM(nn.Module):
         clips = [group.clips.flatten(0, 1) for group in views.groups]  # (B * n, w, V, C)
         masks = [group.mask.flatten(0, 1) for group in views.groups]  # (B * n, w / 8, V)
         counts = [group.clips.shape[1] for group in views.groups]
+        # Masked global views first: the encoder is faster on neighbours of which the same tokens are read.
+        order = masks[0].flatten(1).any(1).logical_not().argsort(stable=True)
+        place = order.argsort()
+        clips[0], masks[0] = clips[0][order], masks[0][order]
         global_mask = masks[0].flatten(1)  # (2 B, N)
-
-        masked_count = global_mask.sum(1)
-        weight = (1.0 / (masked_count.clamp_min(1) * 2 * batch))[:, None].expand_as(global_mask)[global_mask]
+        weight = (1.0 / (global_mask.sum(1).clamp_min(1) * 2 * batch))[:, None].expand_as(global_mask)[global_mask]
         hidden = global_mask if config.masked else None
 
-        features, _ = student.encoder(clips, masks, _rows_read(student.encoder, clips, hidden))
-        sequences = sum(len(group) for group in clips)
-        cls = [part.unflatten(0, (batch, -1)) for part in features[:sequences].split([batch * n for n in counts])]
+        read = student.encoder.pack(clips).reading([hidden] + [None] * (len(clips) - 1))
+        features, _ = student.encoder(clips, masks, read)
+        sequences = len(read.queries)
+        cls = list(features[:sequences].split([batch * n for n in counts]))
+        cls[0] = cls[0][place]
+        cls = [part.unflatten(0, (batch, -1)) for part in cls]
 
         with torch.no_grad():
-            target, _ = teacher.encoder(clips[:1], [None], _rows_read(teacher.encoder, clips[:1], hidden))
+            target, _ = teacher.encoder(clips[:1], [None], teacher.encoder.pack(clips[:1]).reading([hidden]))
 
         terms: dict[str, Tensor] = {}
         if config.contrastive:
-            target_cls = target[: 2 * batch].unflatten(0, (batch, 2))
+            target_cls = target[: 2 * batch][place].unflatten(0, (batch, 2))
             terms["contrastive"] = contrastive_loss(
                 cls, target_cls, student.contrastive_head, teacher.contrastive_head, teacher_temp
             )
@@ -99,11 +104,3 @@ class SLiM(nn.Module):
     def update_teacher(self, momentum: float) -> None:
         """teacher = momentum * teacher + (1 - momentum) * student, for every parameter."""
         torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
-
-
-def _rows_read(encoder: Encoder, clips: list[Tensor], hidden: Tensor | None) -> Tensor:
-    """The packed rows that the losses read: every CLS, then the masked patches of the first group, (2 B, N) bool."""
-    packed = encoder.pack(clips)
-    if hidden is None:
-        return packed.first
-    return torch.cat([packed.first, packed.rows([hidden] + [None] * (len(clips) - 1))])

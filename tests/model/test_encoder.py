@@ -96,15 +96,17 @@ def test_rows_that_are_read_equal_the_full_pass_and_so_do_their_gradients():
     encoder = noisy(Encoder(SMALL, joints=5)).double()
     views, masks = groups()
     full, packed = encoder(views, masks)
-    read = torch.cat([packed.first, torch.randperm(len(full))[:20], torch.tensor([3, 3])])
-    some, _ = encoder(views, masks, read)
-    torch.testing.assert_close(some, full[read], rtol=1e-10, atol=1e-10)
-    upstream = torch.randn_like(some)
-    parameters = list(encoder.parameters())
-    grads = [torch.autograd.grad((x * upstream).sum(), parameters) for x in (full[read], some)]
-    for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
-    assert encoder(views, masks, read[:0])[0].shape == (0, 16)
+    hidden = [None, torch.rand(len(views[1]), 10) < 0.4, *[None] * (len(views) - 2)]
+    hidden[1][0] = False
+    for read in (packed.reading(hidden), packed.reading([None] * len(views))):
+        some, _ = encoder(views, masks, read)
+        torch.testing.assert_close(some, full[read.rows], rtol=1e-10, atol=1e-10)
+        upstream = torch.randn_like(some)
+        parameters = list(encoder.parameters())
+        outputs = (full[read.rows], some)
+        grads = [torch.autograd.grad((x * upstream).sum(), parameters, retain_graph=True) for x in outputs]
+        for a, b in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
 
 def test_masked_coordinates_are_not_read():
@@ -179,9 +181,15 @@ def test_packing_says_where_everything_lies():
     assert patches[1][0, :, 0].tolist() == list(range(25, 29))
     mask = torch.zeros(2, 8, dtype=torch.bool)
     mask[0, 7] = mask[1, 0] = mask[1, 3] = True
-    assert packed.rows([mask, None]).tolist() == [10, 14, 17]
-    assert packed.rows([mask, torch.ones(1, 4, dtype=torch.bool)]).tolist() == [10, 14, 17, 25, 26, 27, 28]
-    assert packed.rows([None, None]).tolist() == []
+    one, both, none = (packed.reading(m) for m in ([mask, None], [mask, torch.ones_like(mask[:1, :4])], [None, None]))
+    assert one.rows.tolist() == [0, 11, 22, 10, 14, 17]
+    assert one.queries.tolist() == [11, 11, 1]
+    assert both.rows.tolist() == [0, 11, 22, 10, 14, 17, 25, 26, 27, 28]
+    assert both.queries.tolist() == [11, 11, 7]
+    assert none.rows.tolist() == [0, 11, 22]
+    assert none.queries.tolist() == [1, 1, 1]
+    mask[0] = False
+    assert packed.reading([mask, None]).queries.tolist() == [1, 11, 1]
 
 
 def test_nothing_to_pack():

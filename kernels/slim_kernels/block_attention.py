@@ -1,0 +1,206 @@
+"""A block's attention from its tokens on: LayerNorm, queries, keys and values, rotary embedding, softmax attention.
+
+On a CPU it goes through the sequences a cache's worth at a time and head by head, on strided views instead of copies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from slim_kernels.attention import equal_length_runs, packed_attention
+from slim_kernels.block import add_product, norm_linear, product_dtype
+from slim_kernels.rotary import turns
+
+# Numbers of one head's scores (s, N, N), and of the keys and values (s N, 2 D), in a chunk of s sequences of length N.
+_CHUNK_NUMBERS = 1 << 18
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some neighbouring sequences of one length N; only their first `queries` tokens ask (1 or N)."""
+
+    first: int
+    sequences: int
+    length: int
+    queries: int
+    turn: Tensor
+    """Complex (1 or sequences, N, H, d / 2): rotates queries and keys."""
+
+    @property
+    def asking(self) -> slice:
+        """The queries among the packed tokens."""
+        stop = self.first + self.sequences * self.length
+        return slice(self.first, stop, self.length // self.queries)
+
+    def products(self, width: int) -> list[tuple[slice, slice]]:
+        """(packed tokens, columns of (queries, keys, values)) of the matrix products: one where all tokens ask."""
+        rows = slice(self.first, self.asking.stop)
+        if self.queries == self.length:
+            return [(rows, slice(3 * width))]
+        return [(self.asking, slice(width)), (rows, slice(width, 3 * width))]
+
+    def rotate(self, x: Tensor, inverse: bool = False) -> None:
+        """Rotate queries or keys x (sequences · queries or N, D) in place; features i and i + d / 2 are neighbours."""
+        pairs = torch.view_as_complex(x.unflatten(1, (*self.turn.shape[2:], 2))).unflatten(0, (self.sequences, -1))
+        turn = self.turn[:, : pairs.shape[1]]
+        pairs.mul_(turn.conj() if inverse else turn)
+
+    def heads(self, *packed: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Head by head, views (sequences, n, d) of each of the packed (sequences · n, D)."""
+        parts = (x.unflatten(0, (self.sequences, -1)).chunk(self.turn.shape[2], -1) for x in packed)
+        return zip(*parts, strict=True)
+
+
+def _chunks(
+    cu_seqlens: Tensor, queries: Tensor | None, time: Tensor, heads: int, d: int, dtype: torch.dtype
+) -> list[_Chunk]:
+    chunks = []
+    for first, sequences, length, asking in equal_length_runs(cu_seqlens, len(time), queries):
+        times = time[first : first + sequences * length].view(sequences, length)
+        shared = bool((times == times[0]).all())
+        size = max(1, _CHUNK_NUMBERS // max(length**2, 2 * length * heads * d))
+        for begin in range(0, sequences, size):
+            count = min(size, sequences - begin)
+            if begin == 0 or not shared:
+                turn = turns(times[:1] if shared else times[begin : begin + count], d, dtype)
+                turn = turn[:, :, None].expand(-1, -1, heads, -1).contiguous()
+            chunks.append(_Chunk(first + begin * length, count, length, asking, turn))
+    return chunks
+
+
+def _paired(rows: Tensor, heads: int, inverse: bool = False) -> Tensor:
+    """Rows of queries, keys and values (3 D, ...) with each query's and key's feature i beside its i + d / 2."""
+    qk, v = rows.split([len(rows) // 3 * 2, len(rows) // 3])
+    shape = (2 * heads, -1, 2) if inverse else (2 * heads, 2, -1)
+    return torch.cat([qk.unflatten(0, shape).transpose(1, 2).flatten(0, 2), v])
+
+
+def _split(qkv: list[Tensor], width: int) -> list[Tensor]:
+    """Queries, keys and values, each (tokens, D), of the results of `products`."""
+    return [part for columns in qkv for part in columns.split(width, 1)]
+
+
+def _scaled_product(a: Tensor, b: Tensor) -> Tensor:
+    """a bᵀ / √d: (s, n, d), (s, N, d) -> (s, n, N)."""
+    return torch.baddbmm(a.new_empty(1, 1, 1), a, b.transpose(1, 2), beta=0, alpha=a.shape[-1] ** -0.5)
+
+
+class _NormAttention(torch.autograd.Function):
+    """Matrix products of weights are in `dtype`; rotation, scores and their softmax in float32 at least."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        cu_seqlens: Tensor,
+        queries: Tensor | None,
+        time: Tensor,
+        heads: int,
+        eps: float,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        width = x.shape[1]
+        exact = torch.promote_types(dtype, torch.float32)
+        w, b = (_paired(v.to(dtype), heads) for v in (weight, bias))
+        normed, mean, rstd = torch.native_layer_norm(x, (width,), gamma, beta, eps)
+        normed = normed.to(dtype)
+        chunks = _chunks(cu_seqlens, queries, time, heads, width // heads, exact)
+        out = x.new_zeros(x.shape, dtype=dtype)
+        kept = []
+        for chunk in chunks:
+            qkv = [torch.addmm(b[c], normed[rows], w[c].t()).to(exact) for rows, c in chunk.products(width)]
+            q, k, v = _split(qkv, width)
+            chunk.rotate(q)
+            chunk.rotate(k)
+            for q_h, k_h, v_h, out_h in chunk.heads(q, k, v, out[chunk.asking]):
+                out_h.copy_(torch.bmm(torch.softmax(_scaled_product(q_h, k_h), -1), v_h))
+            kept += qkv
+        ctx.save_for_backward(x, gamma, beta, w, normed, mean, rstd, *kept)
+        ctx.chunks, ctx.heads = chunks, heads
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, gamma, beta, w, normed, mean, rstd, *kept = ctx.saved_tensors
+        width = x.shape[1]
+        grad_w, grad_b, grad_normed = x.new_zeros(w.shape), x.new_zeros(len(w)), torch.zeros_like(x)
+        for chunk in ctx.chunks:
+            products = chunk.products(width)
+            qkv = [kept.pop(0) for _ in products]
+            grad_qkv = [torch.empty_like(x) for x in qkv]
+            q, k, v = _split(qkv, width)
+            grad_q, grad_k, grad_v = _split(grad_qkv, width)
+            upstream = grads[0][chunk.asking].to(q.dtype)
+            for q_h, k_h, v_h, up_h, grad_q_h, grad_k_h, grad_v_h in chunk.heads(
+                q, k, v, upstream, grad_q, grad_k, grad_v
+            ):
+                shares = torch.softmax(_scaled_product(q_h, k_h), -1)
+                grad_v_h.copy_(torch.bmm(shares.transpose(1, 2), up_h))
+                slope = torch._softmax_backward_data(_scaled_product(up_h, v_h), shares, -1, shares.dtype)
+                grad_q_h.copy_(torch.bmm(slope, k_h))
+                grad_k_h.copy_(torch.bmm(slope.transpose(1, 2), q_h))
+            chunk.rotate(grad_q, inverse=True)
+            chunk.rotate(grad_k, inverse=True)
+            for (rows, columns), grad in zip(products, grad_qkv, strict=True):
+                grad_b[columns] += grad.sum(0)
+                low = grad.to(w.dtype)
+                add_product(grad_w[columns], low.t(), normed[rows])
+                add_product(grad_normed[rows], low, w[columns])
+        grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
+            grad_normed, x, (width,), mean, rstd, gamma, beta, [True, True, True]
+        )
+        grad_w, grad_b = (_paired(grad, ctx.heads, inverse=True) for grad in (grad_w, grad_b))
+        return grad_x, grad_gamma, grad_beta, grad_w, grad_b, *[None] * 6
+
+
+def norm_attention(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    *,
+    time: Tensor,
+    heads: int,
+    queries: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    """packed_attention of norm_linear: the first half of a block up to its output projection (paper section 3.1).
+
+    Args:
+        x: (total, D) packed tokens.
+        norm_weight, norm_bias: (D,) of the LayerNorm.
+        weight, bias: (3 D, D) and (3 D,), queries first, then keys and values, each head by head.
+        cu_seqlens, max_seqlen, time: see `packed_attention`.
+        heads: H, a divisor of D.
+        queries: (S,) int64, how many of each sequence's tokens need an answer: 1 (its first) or all; None: all.
+
+    Returns: (total, D) in x's dtype, under autocast in autocast's; the tokens beyond `queries` hold zeros (on a CPU)
+    or their answers, and gradients do not come back through them.
+    Raises: ValueError when the shapes do not fit together.
+    """
+    if x.shape[1] % (2 * heads) or time.shape != x.shape[:1]:
+        raise ValueError(
+            "norm_attention takes x (total, D), D a multiple of 2 heads, and time (total,); "
+            f"got x {tuple(x.shape)}, {heads} heads, time {tuple(time.shape)}"
+        )
+    if x.device.type != "cpu":
+        qkv = norm_linear(x, norm_weight, norm_bias, weight, bias, eps)
+        return packed_attention(qkv.view(len(x), 3, heads, -1), cu_seqlens, max_seqlen, time=time).flatten(1)
+    dtype = product_dtype(x)
+    with torch.autocast("cpu", enabled=False):
+        out: Tensor = _NormAttention.apply(
+            x, norm_weight, norm_bias, weight, bias, cu_seqlens, queries, time, heads, eps, dtype
+        )
+    return out
