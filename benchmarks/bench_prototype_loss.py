@@ -11,7 +11,7 @@ from slim_kernels import prototype_loss
 from torch import Tensor
 
 from benchmarks.baselines.eager_slim import cross_entropy, sinkhorn
-from benchmarks.measure import ALLOCATORS, Sample, Worker, interleave, workers
+from benchmarks.measure import Sample, Worker, interleave, workers
 from benchmarks.records import Recorder
 
 PROTOTYPES = (1024, 4096, 16384, 65536)
@@ -62,16 +62,15 @@ def baseline(**sizes: int) -> Callable[[], float]:
     return _side(materialised, **sizes)
 
 
-@pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("prototypes", PROTOTYPES)
-def test_time(benchmark: Any, quick: bool, threads: int, recorder: Recorder, prototypes: int, allocator: str) -> None:
+def test_time(benchmark: Any, quick: bool, threads: int, recorder: Recorder, prototypes: int) -> None:
     rows = 50 if quick else ROWS
-    if quick and (prototypes, allocator) != (PROTOTYPES[0], "kept"):
+    if quick and prototypes != PROTOTYPES[0]:
         pytest.skip("one case is enough to see that it runs")
-    with workers(ours, baseline, allocator, threads, rows=rows, prototypes=prototypes, width=WIDTH) as pair:
+    with workers(ours, baseline, threads, rows=rows, prototypes=prototypes, width=WIDTH) as pair:
         result = interleave(benchmark, *pair, rounds=2 if quick else 9)
     assert result.first[0] == pytest.approx(result.first[1], rel=1e-4)
-    case = {"rows": rows, "prototypes": prototypes, "allocator": allocator}
+    case = {"rows": rows, "prototypes": prototypes}
     recorder.add("prototype_loss_time", case, **result.figures(), threads=threads)
 
 
@@ -80,11 +79,11 @@ def test_memory(benchmark: Any, quick: bool, threads: int, recorder: Recorder) -
     what grows with K alone are the prototypes' gradients.
     """
     width, few, most = (16, 1024, 16384) if quick else (WIDTH, ROWS, PROTOTYPES[-1])
-    many = [times * few for times in ((4,) if quick else (4, 16))]
+    many = [times * few for times in ((16,) if quick else (4, 16))]
     cases = [(few, k) for k in PROTOTYPES if k < most and not quick] + [(rows, most) for rows in (few, *many)]
 
     def growth(make: Callable[..., Any], rows: int, prototypes: int) -> int:
-        worker = Worker(make, "plain", threads, rows=rows, prototypes=prototypes, width=width)
+        worker = Worker(make, threads, keep=False, rows=rows, prototypes=prototypes, width=width)
         sample: Sample = worker.run()
         worker.close()
         return sample.peak

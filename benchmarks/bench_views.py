@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.baselines.numpy_views import sample_batch
-from benchmarks.measure import ALLOCATORS, interleave, workers
+from benchmarks.measure import interleave, workers
 from benchmarks.records import Recorder
 from slim_fast.data.cache import ClipCache
 from slim_fast.views.pipeline import ViewSampler, ViewsConfig
@@ -41,11 +41,10 @@ def baseline(path: Path, batch: int) -> Callable[[], None]:
     return run
 
 
-@pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("batch", BATCHES)
-def test_views(benchmark: Any, cache: Path, quick: bool, recorder: Recorder, batch: int, allocator: str) -> None:
-    if quick and (batch, allocator) != (BATCHES[0], "kept"):
+def test_views(benchmark: Any, cache: Path, quick: bool, recorder: Recorder, batch: int) -> None:
+    if quick and batch != BATCHES[0]:
         pytest.skip("one case is enough to see that it runs")
-    with workers(ours, baseline, allocator, 1, path=cache, batch=batch) as pair:
+    with workers(ours, baseline, 1, path=cache, batch=batch) as pair:
         figures = interleave(benchmark, *pair, rounds=2 if quick else 11).figures()
-    recorder.add("views", {"batch": batch, "allocator": allocator}, **figures, threads=1, target=TARGET)
+    recorder.add("views", {"batch": batch}, **figures, threads=1, target=TARGET)

@@ -68,8 +68,7 @@ def draw_speedups(results: Sequence[Result], path: Path) -> Path | None:
     for place, result in enumerate(ordered):
         low, median, high = result["speedup"]
         colour = style.COLOURS[kinds.index(result["benchmark"])]
-        plain = result["case"]["allocator"] == "plain"
-        axes.barh(place, median, 0.72, color=style.tint(colour, 0.55) if plain else colour)
+        axes.barh(place, median, 0.72, color=colour)
         axes.plot([low, high], [place, place], color=style.INK, linewidth=1.4)
         axes.annotate(
             f"{median:.2f}", (high, place), (4, 0), textcoords="offset points", va="center", fontsize=style.SMALL
@@ -90,6 +89,6 @@ def _describe(case: dict[str, Any]) -> str:
         "prototypes": lambda value: f"K = {value:,}",
         "batch": lambda value: f"batch {value:,}",
         "views": lambda value: "views made" if value else "views prepared",
-        "allocator": lambda value: "plain malloc" if value == "plain" else "kept memory",
+        "precision": lambda value: value,
     }
     return ", ".join(words[name](value) for name, value in case.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import platform
 import sys
 import time
 import traceback
@@ -14,9 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import pytest
 
-ALLOCATORS = ("plain", "kept")
 _STARTS = [m for m in ("forkserver", "spawn") if m in multiprocessing.get_all_start_methods()]
 _CONTEXT: Any = multiprocessing.get_context(_STARTS[0])
 if _STARTS[0] == "forkserver":
@@ -36,13 +33,13 @@ class Sample:
 class Worker:
     """One side: `make(**arguments)` builds it in a new process and returns what each `run` calls.
 
-    Memory, threads and what the allocator has learned are the side's own. `allocator`: "plain" leaves malloc as it is,
-    "kept" calls `slim_fast.training.machine.keep_freed_memory` first, as the trainer does.
+    Memory, threads and what the allocator has learned are the side's own. `keep`: call
+    `slim_fast.training.machine.keep_freed_memory` first, as the trainer does.
     """
 
-    def __init__(self, make: Callable[..., Callable[[], Any]], allocator: str, threads: int, **arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Callable[[], Any]], threads: int, *, keep: bool, **arguments: Any) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, make, allocator, threads, arguments), daemon=True)
+        self._process = _CONTEXT.Process(target=_serve, args=(theirs, make, keep, threads, arguments), daemon=True)
         self._process.start()
         theirs.close()
         self._receive()
@@ -68,16 +65,14 @@ class Worker:
         self._process.join()
 
 
-def _serve(
-    pipe: Connection, make: Callable[..., Callable[[], Any]], allocator: str, threads: int, arguments: Any
-) -> None:
+def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], keep: bool, threads: int, arguments: Any) -> None:
     import torch
 
     from slim_fast.training.machine import keep_freed_memory
 
     try:
         torch.set_num_threads(threads)
-        if allocator == "kept":
+        if keep:
             keep_freed_memory()
         run = make(**arguments)
         before = _peak_resident()
@@ -104,15 +99,13 @@ def _peak_resident() -> int:
 
 @contextmanager
 def workers(
-    ours: Callable[..., Any], baseline: Callable[..., Any], allocator: str, threads: int, **arguments: Any
+    ours: Callable[..., Any], baseline: Callable[..., Any], threads: int, **arguments: Any
 ) -> Iterator[tuple[Worker, Worker]]:
-    """Both sides, built with the same arguments."""
-    if allocator == "kept" and platform.libc_ver()[0] != "glibc":
-        pytest.skip("only glibc's malloc can be told to keep freed memory")
+    """Both sides, built with the same arguments and keeping freed memory, which speeds up either."""
     pair: list[Worker] = []
     try:
         for make in (ours, baseline):
-            pair.append(Worker(make, allocator, threads, **arguments))
+            pair.append(Worker(make, threads, keep=True, **arguments))
         yield pair[0], pair[1]
     finally:
         for worker in pair:

@@ -64,18 +64,17 @@ def error(which: str, *names: str) -> Callable[[Result], str]:
 
 
 GRADIENTS = ("student", "prototypes")
-MALLOC = {"malloc": lambda result: {"plain": "as it is", "kept": "keeps memory"}[result["case"]["allocator"]]}
 TABLES = {
     "training_step": Table(
         "Training step",
         "Samples a second of a whole optimisation step, against four padded forwards with materialised logits in eager "
-        "PyTorch, fp32. Views: made within the step (ours for the batch at once, the baseline's sample by sample in "
-        "numpy), or the same ones on both sides, prepared beforehand.",
+        "PyTorch, in the same precision. Views: made within the step (ours for the batch at once, the baseline sample "
+        "by sample in numpy), or the same ones on both sides, prepared beforehand.",
         {
             "sizes": case("sizes"),
             "batch": case("batch"),
+            "precision": case("precision"),
             "views": lambda result: "made" if result["case"]["views"] else "prepared",
-            **MALLOC,
             "ours": rate("ours"),
             "baseline": rate("baseline"),
             "ours / baseline": ratio,
@@ -86,7 +85,6 @@ TABLES = {
         "Samples a second (ten views and their masks each) on one core, against one sample at a time in numpy.",
         {
             "batch": case("batch"),
-            **MALLOC,
             "ours": rate("ours"),
             "numpy": rate("baseline"),
             "ours / numpy": ratio,
@@ -99,7 +97,6 @@ TABLES = {
         {
             "rows N": case("rows"),
             "prototypes K": case("prototypes"),
-            **MALLOC,
             "ours": milliseconds("ours"),
             "materialised": milliseconds("baseline"),
             "ours faster by": ratio,

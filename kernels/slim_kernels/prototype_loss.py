@@ -2,7 +2,7 @@
 
 Notation (one row i of the student, its teacher row n(i), prototypes c of the student and d of the teacher):
     s_ik = e_i · c_k / τ_s          student logits, p_i = softmax(s_i)
-    t_nk = softmax_k(x_n · d_k / τ_t + a_k)   the teacher's assignment, a from Sinkhorn-Knopp
+    t_nk = exp(x_n · d_k / τ_t) u_k / Σ_k …   the teacher's assignment, u from Sinkhorn-Knopp
     y_n  = Σ_k t_nk c_k
     loss = Σ_i w_i (logsumexp_k s_ik − e_i · y_n(i) / τ_s)
     ∂/∂e_i = w_i (Σ_k p_ik c_k − y_n(i)) / τ_s
@@ -17,23 +17,16 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slim_kernels.sinkhorn import chunk_buffer, computing_dtype, exp_logits, row_chunks, sinkhorn_potentials
+from slim_kernels.sinkhorn import ExpLogits, chunk_rows, computing_dtype, sinkhorn_scaling
 
 
 def _teacher_pass(
-    teacher: Tensor,
-    teacher_prototypes: Tensor,
-    prototypes: Tensor,
-    potential: Tensor,
-    temperature: float,
-    pull: Tensor | None,
-    prototype_grad: Tensor | None,
+    teacher: ExpLogits, scale: Tensor, prototypes: Tensor, pull: Tensor | None, prototype_grad: Tensor | None
 ) -> Tensor:
     """y (N, D); adds -Σ_n t_nk pull_n to prototype_grad (K, D), where pull_n sums the student rows that look at n."""
-    y = torch.empty_like(teacher)
-    buffer = chunk_buffer(len(teacher), len(prototypes), teacher)
-    for rows in row_chunks(len(teacher), len(prototypes)):
-        assignment = exp_logits(teacher[rows], teacher_prototypes, temperature, potential, buffer)
+    y = torch.empty_like(teacher.rows)
+    for rows, kernel in teacher:
+        assignment = kernel.mul_(scale)
         total = assignment.sum(1, keepdim=True)
         y[rows] = assignment @ prototypes / total
         if prototype_grad is not None and pull is not None:
@@ -52,10 +45,8 @@ def _student_pass(
 ) -> Tensor:
     """The loss; fills student_grad (S, D) and adds Σ_i w_i p_ik e_i / τ to prototype_grad (K, D)."""
     loss = student.new_zeros(())
-    buffer = chunk_buffer(len(student), len(prototypes), student)
-    for rows in row_chunks(len(student), len(prototypes)):
+    for rows, kernel in ExpLogits(student, prototypes, temperature):
         e, w = student[rows], weight[rows]
-        kernel = exp_logits(e, prototypes, temperature, None, buffer)
         total = kernel.sum(1)
         loss += torch.dot(w, total.log() - (e * y[rows]).sum(1) / temperature)
         if student_grad is not None:
@@ -69,33 +60,30 @@ def _student_pass(
 def _paired_pass(
     student: Tensor,
     prototypes: Tensor,
-    teacher: Tensor,
-    teacher_prototypes: Tensor,
-    potential: Tensor,
+    teacher: ExpLogits,
+    scale: Tensor,
     weight: Tensor,
-    student_temp: float,
-    teacher_temp: float,
+    temperature: float,
     student_grad: Tensor | None,
     prototype_grad: Tensor | None,
 ) -> Tensor:
     """Both passes in one where row i looks at row i: p - t is formed once, so two matrix products fewer than apart."""
     loss = student.new_zeros(())
-    shape = len(student), len(prototypes)
-    buffers = chunk_buffer(*shape, student), chunk_buffer(*shape, student)
-    for rows in row_chunks(*shape):
+    buffer = student.new_empty(min(len(student), chunk_rows(len(prototypes))), len(prototypes))
+    for rows, kernel in teacher:
         e, w = student[rows], weight[rows]
-        assignment = exp_logits(teacher[rows], teacher_prototypes, teacher_temp, potential, buffers[0])
+        assignment = kernel.mul_(scale)
         target_total = assignment.sum(1)
-        logits = torch.mm(e / student_temp, prototypes.t(), out=buffers[1][: len(e)])
+        logits = torch.mm(e / temperature, prototypes.t(), out=buffer[: len(e)])
         expected = torch.linalg.vecdot(assignment, logits) / target_total  # Σ_k t_ik s_ik
-        kernel = logits.exp_()
-        total = kernel.sum(1)
+        share = logits.exp_()
+        total = share.sum(1)
         loss += torch.dot(w, total.log() - expected)
-        difference = kernel.div_(total[:, None]).addcdiv_(assignment, target_total[:, None], value=-1)  # p - t
+        difference = share.div_(total[:, None]).addcdiv_(assignment, target_total[:, None], value=-1)  # p - t
         if student_grad is not None:
-            torch.mm(difference, prototypes, out=student_grad[rows]).mul_((w / student_temp)[:, None])
+            torch.mm(difference, prototypes, out=student_grad[rows]).mul_((w / temperature)[:, None])
         if prototype_grad is not None:
-            prototype_grad.addmm_(difference.t(), e * (w / student_temp)[:, None])
+            prototype_grad.addmm_(difference.t(), e * (w / temperature)[:, None])
     return loss
 
 
@@ -117,11 +105,12 @@ class _PrototypeLoss(torch.autograd.Function):
         need_student, need_prototypes = ctx.needs_input_grad[:2]
         dtype = torch.promote_types(computing_dtype(teacher, teacher_temp), computing_dtype(student, student_temp))
         e, c, x, d, w = (v.detach().to(dtype) for v in (student, prototypes, teacher, teacher_prototypes, weight))
-        potential = sinkhorn_potentials(x, d, teacher_temp, iterations, group)
+        kernel = ExpLogits(x, d, teacher_temp, keep=True)
+        scale = sinkhorn_scaling(kernel, iterations, group)
         student_grad = torch.empty_like(e) if need_student else None
         prototype_grad = torch.zeros_like(c) if need_prototypes else None
         if target is None:
-            loss = _paired_pass(e, c, x, d, potential, w, student_temp, teacher_temp, student_grad, prototype_grad)
+            loss = _paired_pass(e, c, kernel, scale, w, student_temp, student_grad, prototype_grad)
         else:
             pull = None
             if need_prototypes:
@@ -129,7 +118,7 @@ class _PrototypeLoss(torch.autograd.Function):
                 share = e * (w / (student_temp * target.shape[1]))[:, None]
                 for column in target.unbind(1):
                     pull.index_add_(0, column, share)
-            y = _teacher_pass(x, d, c, potential, teacher_temp, pull, prototype_grad)[target].mean(1)
+            y = _teacher_pass(kernel, scale, c, pull, prototype_grad)[target].mean(1)
             loss = _student_pass(e, c, y, w, student_temp, student_grad, prototype_grad)
         ctx.save_for_backward(
             None if student_grad is None else student_grad.to(student.dtype),
@@ -174,7 +163,8 @@ def prototype_loss(
 
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
     Raises: ValueError for shapes, targets' dtype or temperatures that do not fit.
-    Memory: O(N + S + K) times D, and two chunks of logits of fixed size; no N×K tensor exists in forward or backward.
+    Memory: O(N + S + K) times D, two chunks of logits of fixed size, and up to KEPT_LOGITS of the teacher's
+    exponentials, whatever N and K.
     """
     s, n = len(student), len(teacher)
     if student_prototypes.shape != teacher_prototypes.shape or student.shape[1:] != teacher.shape[1:]:

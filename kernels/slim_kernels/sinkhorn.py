@@ -1,27 +1,28 @@
 """Sinkhorn-Knopp over rows that are streamed: only potentials of N or K numbers live from one pass to the next."""
 
-import math
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Logits alive at once. 16 MB in float32: large enough that matrix products run at full speed, small enough for a CPU's
-# cache.
+# Logits computed at once. 16 MB in float32: large enough that matrix products run at full speed, small enough for a
+# CPU's cache.
 CHUNK_LOGITS = 1 << 22
+# Exponentials that are kept instead of computed anew at every iteration: 64 MB in float32.
+KEPT_LOGITS = 1 << 24
+
+
+def chunk_rows(columns: int) -> int:
+    """How many rows times `columns` stay within CHUNK_LOGITS (16 at least)."""
+    return max(16, CHUNK_LOGITS // max(columns, 1))
 
 
 def row_chunks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices over `rows` so that one slice times `columns` stays within CHUNK_LOGITS (16 rows at least)."""
-    size = max(16, CHUNK_LOGITS // max(columns, 1))
+    """Slices over `rows`, each of `chunk_rows(columns)` rows but the last."""
+    size = chunk_rows(columns)
     for begin in range(0, rows, size):
         yield slice(begin, min(begin + size, rows))
-
-
-def chunk_buffer(rows: int, columns: int, like: Tensor) -> Tensor:
-    """One buffer that every slice of `row_chunks(rows, columns)` fits into."""
-    return like.new_empty(min(rows, max(16, CHUNK_LOGITS // max(columns, 1))), columns)
 
 
 def computing_dtype(features: Tensor, temperature: float) -> torch.dtype:
@@ -37,14 +38,61 @@ def computing_dtype(features: Tensor, temperature: float) -> torch.dtype:
     return torch.float32
 
 
-def exp_logits(rows: Tensor, prototypes: Tensor, temperature: float, bias: Tensor | None, buffer: Tensor) -> Tensor:
-    """exp(rows · prototypes / temperature + bias) in the head of `buffer`: (n, D), (K, D), (K,) -> (n, K)."""
-    out = buffer[: len(rows)]
-    if bias is None:
-        torch.mm(rows / temperature, prototypes.t(), out=out)
-    else:
-        torch.addmm(bias, rows, prototypes.t(), alpha=1 / temperature, out=out)
-    return out.exp_()
+class ExpLogits:
+    """exp(rows · prototypes / temperature), (N, K), chunk by chunk, as often as it is iterated over.
+
+    With `keep` the first chunks, up to KEPT_LOGITS numbers, stay in memory; the others are computed again each time in
+    one buffer. A chunk that was handed out last may be overwritten by whoever iterates for the last time.
+    """
+
+    def __init__(self, rows: Tensor, prototypes: Tensor, temperature: float, keep: bool = False) -> None:
+        self.rows, self.prototypes, self._temperature = rows, prototypes, temperature
+        size = chunk_rows(len(prototypes))
+        self._to_keep = KEPT_LOGITS // (size * max(len(prototypes), 1)) if keep else 0
+        self._kept: list[Tensor] = []
+        self._buffer = rows.new_empty(0)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        n, k = len(self.rows), len(self.prototypes)
+        for number, chunk in enumerate(row_chunks(n, k)):
+            if number < len(self._kept):
+                yield chunk, self._kept[number]
+                continue
+            rows = self.rows[chunk]
+            keeps = number < self._to_keep
+            if keeps or not len(self._buffer):
+                out = rows.new_empty(len(rows), k)
+                if keeps:
+                    self._kept.append(out)
+                else:
+                    self._buffer = out
+            else:
+                out = self._buffer[: len(rows)]
+            yield chunk, torch.mm(rows / self._temperature, self.prototypes.t(), out=out).exp_()
+
+
+def sinkhorn_scaling(kernel: ExpLogits, iterations: int = 3, group: dist.ProcessGroup | None = None) -> Tensor:
+    """The exponentials of `sinkhorn_potentials`, (K,), for a kernel whose rows are this rank's share.
+
+    Raises: ValueError when there is no iteration.
+    """
+    if iterations < 1:
+        raise ValueError(f"sinkhorn_iterations is {iterations}; it must be at least 1")
+    features, k = kernel.rows, len(kernel.prototypes)
+    count = torch.tensor(float(len(features)), dtype=features.dtype, device=features.device)
+    if group is not None:
+        dist.all_reduce(count, group=group)
+    scale: Tensor | None = None
+    for _ in range(iterations):
+        columns = features.new_zeros(k)
+        for _rows, chunk in kernel:
+            row_weight = chunk.new_ones(len(chunk)) if scale is None else 1 / (count * (chunk @ scale))
+            columns.addmv_(chunk.t(), row_weight)
+        if group is not None:
+            dist.all_reduce(columns, group=group)
+        scale = 1 / (k * columns)
+    assert scale is not None
+    return torch.where(count > 0, scale, 1.0)
 
 
 def sinkhorn_potentials(
@@ -57,8 +105,7 @@ def sinkhorn_potentials(
     """The prototypes' potentials a after `iterations` of Sinkhorn-Knopp (paper section 3.3; SwAV, algorithm 1).
 
     The assignment is softmax over k of features · prototypes / temperature + a: the last row normalisation, to rows
-    that
-    sum to 1, is left to whoever reads the assignment.
+    that sum to 1, is left to whoever reads the assignment.
 
     Args:
         features: (N, D) unit rows (this rank's share when `group` is given).
@@ -68,27 +115,8 @@ def sinkhorn_potentials(
         group: process group over which the columns are summed; features never travel.
 
     Returns: (K,) in float32, or float64 for float64 features and for temperatures below 0.033.
-    Memory: O(N + K) and one chunk of CHUNK_LOGITS. A row count of zero on every rank gives zeros.
+    Memory: O(N + K), one chunk of CHUNK_LOGITS and KEPT_LOGITS kept. A row count of zero on every rank gives zeros.
     """
-    if iterations < 1:
-        raise ValueError(f"sinkhorn_iterations is {iterations}; it must be at least 1")
     dtype = computing_dtype(features, temperature)
-    features, prototypes = features.to(dtype), prototypes.to(dtype)
-    n, k = len(features), len(prototypes)
-    count = torch.tensor(float(n), dtype=dtype, device=features.device)
-    if group is not None:
-        dist.all_reduce(count, group=group)
-    buffer = chunk_buffer(n, k, features)
-    potential: Tensor | None = None
-    for _ in range(iterations):
-        columns = features.new_zeros(k)
-        for rows in row_chunks(n, k):
-            kernel = exp_logits(features[rows], prototypes, temperature, potential, buffer)
-            row_weight = kernel.new_ones(len(kernel)) if potential is None else 1 / (count * kernel.sum(1))
-            columns.addmv_(kernel.t(), row_weight)
-        if group is not None:
-            dist.all_reduce(columns, group=group)
-        step = -math.log(k) - columns.log()
-        potential = step if potential is None else potential + step
-    assert potential is not None
-    return torch.where(count > 0, potential, 0.0)
+    kernel = ExpLogits(features.to(dtype), prototypes.to(dtype), temperature, keep=True)
+    return sinkhorn_scaling(kernel, iterations, group).log()

@@ -12,6 +12,7 @@ from slim_fast.skeletons import Topology
 from slim_fast.views.stream import Stream
 
 PROPOSALS = 10
+_DRAWN_AHEAD = 8  # proposals whose random numbers are drawn at once
 
 
 @dataclass
@@ -52,8 +53,7 @@ class TubeMasker:
     def __init__(self, topology: Topology, device: torch.device | str = "cpu") -> None:
         order = [joint for joints in topology.parts.values() for joint in joints]
         sizes = torch.tensor([len(joints) for joints in topology.parts.values()])
-        self._sizes = sizes.to(device)
-        self._firsts = (sizes.cumsum(0) - sizes).to(device)
+        self._parts = torch.stack([sizes, sizes.cumsum(0) - sizes], 1).float().to(device)  # (P, 2) size, first column
         self._column_of_joint = torch.tensor(order).argsort().to(device)
 
     def __call__(self, budget: Tensor, tokens: Tensor, min_area: Tensor, max_area: int, stream: Stream) -> Tensor:
@@ -78,32 +78,39 @@ class TubeMasker:
         free = torch.ones(len(budget), longest, v, device=device)  # columns in the order of the parts
         rows = budget.nonzero()[:, 0]  # the masks still growing, and their state
         grid, left, keys = free[rows], budget[rows].float(), stream[rows]
-        tokens, min_area = tokens[rows], min_area[rows]
-        refusals = torch.zeros_like(left)
+        tokens, min_area = tokens[rows].float(), min_area[rows].float()
+        refusals, draws = torch.zeros_like(left), torch.empty(0)
         proposal = 0
         while len(rows):
-            u = keys.fold(proposal).uniform(5).unbind(-1)
-            part = (u[0] * len(self._sizes)).long()
-            size = self._sizes[part]
-            width = 1 + (u[1] * size).long()
-            first = self._firsts[part] + (u[2] * (size - width + 1)).long()
-            area = min_area + u[3] * (left.clamp_max(max_area) - min_area)
-            height = (area / width).round().long().clamp_min(1).minimum(tokens)
-            start = (u[4] * (tokens - height + 1)).long()
-            during = ((time >= start[:, None]) & (time < (start + height)[:, None])).float()  # (A, T)
-            joints = ((column >= first[:, None]) & (column < (first + width)[:, None])).float()  # (A, V)
-            added = torch.einsum("at,atv,av->a", during, grid, joints)
+            if proposal % _DRAWN_AHEAD == 0:
+                draws = keys.fold(proposal).uniform(_DRAWN_AHEAD, 5)
+            u = draws[:, proposal % _DRAWN_AHEAD].unbind(-1)
+            size, base = self._parts[(u[0] * len(self._parts)).long()].unbind(-1)
+            width = (u[1] * size).floor_() + 1
+            first = (u[2] * (size - width + 1)).floor_() + base
+            area = torch.lerp(min_area, left.clamp_max(max_area), u[3])
+            height = (area / width).round_().clamp_min_(1).minimum(tokens)
+            start = (u[4] * (tokens - height + 1)).floor_()
+            during, joints = _within(time, start, height), _within(column, first, width)
+            taken = during[:, :, None] * joints[:, None] * grid  # (A, T, V)
+            added = taken.sum((1, 2))
             accepted = (added > 0) & (added <= left)
-            grid = grid.addcmul(grid * (during * accepted[:, None])[:, :, None], joints[:, None], value=-1)
+            grid = grid.addcmul(taken, accepted[:, None, None], value=-1)
             left = left - added * accepted
             refusals = torch.where(accepted, 0, refusals + 1)
             going = (left > 0) & (refusals < PROPOSALS)
             if not bool(going.all()):
                 free[rows[~going]] = grid[~going]
                 rows, grid, left, keys, refusals = rows[going], grid[going], left[going], keys[going], refusals[going]
-                tokens, min_area = tokens[going], min_area[going]
+                tokens, min_area, draws = tokens[going], min_area[going], draws[going]
             proposal += 1
         return (free == 0)[..., self._column_of_joint]
+
+
+def _within(place: Tensor, first: Tensor, count: Tensor) -> Tensor:
+    """(A, n) 1.0 where `place` (n,) lies among the `count` (A,) places from `first` (A,) on."""
+    offset = place - first[:, None]
+    return ((offset >= 0) & (offset < count[:, None])).float()
 
 
 def scored_masks(scores: Tensor, budget: Tensor) -> Tensor:
