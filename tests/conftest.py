@@ -1,5 +1,18 @@
-"""For every test: Ctrl-C works, also where the shell that started pytest in the background had it ignored."""
+"""For every test: one thread, a fixed seed, and a working Ctrl-C, which a shell may have told pytest to ignore."""
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+import torch
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from slim_kernels.dispatch import triton_wanted, warn_once
 from slim_kernels.rotary import rotate_into, rotation
 
+TRITON_HEADS = (16, 32, 64)
+TRITON_TYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 Run = tuple[int, int, int, int]
 
 
@@ -83,7 +86,8 @@ def packed_attention(
         visible: (total,) bool, which tokens may be attended to (None: all); each sequence needs at least one.
 
     Returns: (total, H, d) in qkv's dtype.
-    Raises: ValueError when the shapes do not fit together.
+    Raises: ValueError when the shapes do not fit together (the Triton kernels, which read no tensor on the host, do
+    not look at cu_seqlens).
     """
     total, three, _, d = qkv.shape
     if three != 3 or d % 2 or time.shape != (total,) or (visible is not None and visible.shape != (total,)):
@@ -92,6 +96,12 @@ def packed_attention(
             f"got qkv {tuple(qkv.shape)}, time {tuple(time.shape)}, "
             f"visible {None if visible is None else tuple(visible.shape)}"
         )
+    if triton_wanted(qkv):
+        if d in TRITON_HEADS and qkv.dtype in TRITON_TYPES:
+            from slim_kernels.attention_triton import attention_forward  # only where triton is installed
+
+            return attention_forward(qkv, cu_seqlens, max_seqlen, time, visible)[0]
+        warn_once(f"packed_attention has no Triton kernel for heads of {d} in {qkv.dtype}; PyTorch's operations run")
     runs = equal_length_runs(cu_seqlens, total)
     if not runs:
         return qkv[:, 2]

@@ -11,7 +11,7 @@ _CHUNK_NUMBERS = 1 << 17
 
 
 @lru_cache(maxsize=16)
-def _tables(half: int, times: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def tables(half: int, times: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """cos and sin (times, half) of time · 10000^(-i / half)."""
     frequency = BASE ** (-torch.arange(half, dtype=torch.float64, device=device) / half)
     angle = torch.arange(times, dtype=torch.float64, device=device)[:, None] * frequency
@@ -23,7 +23,7 @@ def rotation(time: Tensor, times: int, d: int, dtype: torch.dtype) -> tuple[Tens
 
     time: (total,) integers below `times`; negative = not rotated, which is a rotation by time 0.
     """
-    cos, sin = _tables(d // 2, times, time.device, torch.promote_types(dtype, torch.float32))
+    cos, sin = tables(d // 2, times, time.device, torch.promote_types(dtype, torch.float32))
     index = time.long().clamp_min(0)
     return cos[index][:, None, None], sin[index][:, None, None]
 

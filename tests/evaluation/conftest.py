@@ -1,6 +1,6 @@
-"""One thread, small labelled caches, and an encoder whose every part matters."""
+"""Small labelled caches, and an encoder whose every part matters."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,6 @@ from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.skeletons import get_topology
 
 MakeCache = Callable[..., ClipCache]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -63,9 +63,21 @@ def values_and_gradients(loss: Tensor, *inputs: Tensor) -> list[Tensor]:
     student_temp=st.sampled_from([0.07, 0.1, 1.0]),
     teacher_temp=st.sampled_from([0.01, 0.04, 0.07]),
     chunk=st.sampled_from([1, 300, 1 << 23]),
+    kept=st.sampled_from([0, 500, 1 << 23]),
 )
 def test_equals_the_materialised_loss(
-    seed, students, teachers, prototypes, width, references, weighted, iterations, student_temp, teacher_temp, chunk
+    seed,
+    students,
+    teachers,
+    prototypes,
+    width,
+    references,
+    weighted,
+    iterations,
+    student_temp,
+    teacher_temp,
+    chunk,
+    kept,
 ):
     torch.manual_seed(seed)
     if references is None:
@@ -77,6 +89,7 @@ def test_equals_the_materialised_loss(
     x, d = unit(teachers, width), unit(prototypes, width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slim_kernels.sinkhorn, "CHUNK_LOGITS", chunk)
+        patch.setattr(slim_kernels.sinkhorn, "KEPT_LOGITS", kept)
         loss = prototype_loss(
             e, c, x, d, target=target, weight=weight, student_temp=student_temp, teacher_temp=teacher_temp,
             sinkhorn_iterations=iterations,
@@ -87,9 +100,11 @@ def test_equals_the_materialised_loss(
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("kept", [0, 16 * 7, 1 << 20])
 @pytest.mark.parametrize("rows", [15, 16, 17, 32, 33, 48])
-def test_chunks_of_rows_meet_at_their_boundaries(rows, monkeypatch):
+def test_chunks_of_rows_meet_at_their_boundaries(rows, kept, monkeypatch):
     monkeypatch.setattr(slim_kernels.sinkhorn, "CHUNK_LOGITS", 1)  # chunks of 16 rows
+    monkeypatch.setattr(slim_kernels.sinkhorn, "KEPT_LOGITS", kept)
     assert next(slim_kernels.sinkhorn.row_chunks(rows, 7)) == slice(0, min(rows, 16))
     e, c, x, d = unit(rows, 5).requires_grad_(), unit(7, 5).requires_grad_(), unit(rows, 5), unit(7, 5)
     got = values_and_gradients(prototype_loss(e, c, x, d, student_temp=0.1, teacher_temp=0.05), e, c)

@@ -61,6 +61,20 @@ def test_memory_does_not_grow_with_rows_times_prototypes(target, monkeypatch):
     assert grown[2048, 1024] <= 2 * grown[512, 256]
 
 
+@pytest.mark.parametrize("rows", [40, 400, 4000])
+def test_no_more_exponentials_are_kept_than_allowed(rows, monkeypatch):
+    monkeypatch.setattr(slim_kernels.sinkhorn, "CHUNK_LOGITS", 50 * 16)
+    monkeypatch.setattr(slim_kernels.sinkhorn, "KEPT_LOGITS", 50 * 100)
+    x, d = unit(rows, 8, 0), unit(50, 8, 1)
+    kernel = slim_kernels.sinkhorn.ExpLogits(x, d, 0.1, keep=True)
+    for _ in range(3):
+        alive: dict[int, int] = {}
+        for chunk, values in kernel:
+            torch.testing.assert_close(values, (x[chunk] @ d.t() / 0.1).exp())
+            alive[values.data_ptr()] = values.numel()
+        assert sum(alive.values()) <= min(rows * 50, 50 * 100 + 50 * 16)
+
+
 def _problem() -> dict[str, Tensor]:
     """12 student rows; the first five look at the first nine teachers, the others at the last four."""
     e, c, x, d = (unit(n, 6, seed, torch.float64) for seed, n in enumerate((12, 10, 13, 10)))

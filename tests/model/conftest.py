@@ -1,6 +1,6 @@
-"""One thread, fixed weights, and steps of random views."""
+"""Steps of random views."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,15 +8,6 @@ import torch
 from slim_fast.views.pipeline import ViewBatch, ViewGroup
 
 MakeViews = Callable[..., ViewBatch]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Small caches of made-up clips, and a χ² test."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,6 @@ from slim_fast.skeletons import get_topology
 from slim_fast.views.store import FrameStore
 
 MakeStore = Callable[..., FrameStore]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
