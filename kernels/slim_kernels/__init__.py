@@ -1,4 +1,5 @@
-"""The operations SLiM's step is made of, on packed sequences. Depends on torch only and knows nothing of skeletons.
+"""The operations SLiM's step is made of, on packed sequences. Depends on torch, and on triton where it is installed;
+knows nothing of skeletons.
 
 Packed: the tokens of all sequences lie end to end in one (total, ...) tensor; `cu_seqlens` int32 (S + 1) holds where
 each begins.
