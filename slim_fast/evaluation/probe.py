@@ -68,15 +68,18 @@ def probe(
     split: str | None = None,
     seed: int = 0,
     progress: Progress = lambda steps: steps,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """k-NN and linear accuracy of `encoder`, of a random encoder and of raw coordinates.
+
+    At most `limit` training and test clips are used, evenly thinned out (None: all).
 
     Returns: {"knn": {source: {k: accuracy}}, "linear": {source: accuracy}, "linear_decay": {source: weight decay}} with
     sources "learned", "random_encoder" and "coordinates", for the protocols asked for.
     Raises: UserError when the encoder does not fit the cache or nothing is labelled.
     """
     check_fit(cache, encoder)
-    train, test = labelled_split(cache, split)
+    train, test = labelled_split(cache, split, limit)
     train_labels, test_labels = (torch.from_numpy(np.asarray(cache.label[c], dtype=np.int64)) for c in (train, test))
     held_out = held_out_rows(cache, train)
     result: dict[str, Any] = {protocol: {} for protocol in protocols}

@@ -85,13 +85,17 @@ def draw(trainer: Trainer, cache: ClipCache, folder: Path, summary: dict[str, An
         drawn.append(drawing.draw_curves(losses, folder / "losses.png", prototypes=config.model.head.prototypes))
         drawn.append(draw_views(trainer, folder / "views.png"))
         if accuracies:
+            split = None if config.split == "all" else config.split
             references = {
                 "random encoder": summary["knn_top1_random_encoder"],
                 "coordinates": summary["knn_top1_coordinates"],
             }
+            if max(map(len, labelled_split(cache, split))) > config.log.knn_clips:  # compare on the curve's own clips
+                encoder, limit = trainer.model.teacher.encoder, config.log.knn_clips
+                thinned = probe(cache, encoder, ("knn",), split, config.seed, limit=limit)["knn"]
+                references = {name.replace("_", " "): thinned[name][1] for name in ("random_encoder", "coordinates")}
             steps, values = [r["step"] for r in accuracies], [r["knn_top1"] for r in accuracies]
             drawn.append(drawing.draw_knn(steps, values, references, folder / "knn.png"))
-            split = None if config.split == "all" else config.split
             test = labelled_split(cache, split, EMBEDDED_CLIPS)[1]
             features = encode(trainer.model.teacher.encoder, cache, test).retrieval.numpy()
             labels = np.asarray(cache.label[test])

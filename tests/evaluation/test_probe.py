@@ -134,3 +134,11 @@ def test_encoders_that_do_not_fit_are_refused(cache, encoder):
             check_fit(cache, other)
         with pytest.raises(UserError):
             probe(cache, other)
+
+
+def test_a_limited_probe_agrees_with_the_online_figure(cache):
+    encoder = Encoder(EncoderConfig(width=16, depth=1, heads=2)).eval()
+    figures = probe(cache, encoder, ("knn",), limit=7)["knn"]
+    assert figures["learned"][1] == online_knn(cache, encoder, *labelled_split(cache, limit=7))
+    assert 10 not in figures["learned"]  # of seven training clips
+    assert 10 in probe(cache, encoder, ("knn",))["knn"]["learned"]

@@ -114,3 +114,17 @@ def test_every_ablation_trains(
     assert terms == {"mfm": {"masked"}, "cl": {"contrastive", "koleo"}, "glcl": {"contrastive", "koleo"}}.get(
         name, {"contrastive", "masked", "koleo"}
     )
+
+
+def test_the_curve_is_drawn_beside_references_on_its_own_clips(
+    finish: Callable[..., dict[str, Any]], clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[str, float]] = []
+    monkeypatch.setattr(
+        "slim_fast.drawing.draw_knn", lambda steps, values, references, path: drawn.append(references) or path
+    )
+    summary = finish(clips, log__plots=True, log__knn_clips=1)
+    (references,) = drawn
+    assert sorted(references) == ["coordinates", "random encoder"]
+    assert all(value in (0.0, 1.0) for value in references.values())  # one clip is right or wrong
+    assert 0.0 < summary["knn_top1_coordinates"] < 1.0
