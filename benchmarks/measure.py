@@ -101,7 +101,7 @@ def _peak_resident() -> int:
 def workers(
     ours: Callable[..., Any], baseline: Callable[..., Any], threads: int, **arguments: Any
 ) -> Iterator[tuple[Worker, Worker]]:
-    """Both sides, built with the same arguments and keeping freed memory, which speeds up either."""
+    """Both sides, built with the same arguments and keeping freed memory."""
     pair: list[Worker] = []
     try:
         for make in (ours, baseline):

@@ -1,11 +1,13 @@
 """For every test: one thread, a fixed seed, and a working Ctrl-C, which a shell may have told pytest to ignore."""
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, whoever does that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

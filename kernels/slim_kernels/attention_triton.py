@@ -80,7 +80,7 @@ def forward_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out = softmax(q kᵀ · scale) v and lse (H, total), the log of the softmax's denominator."""
-    i_m, i_s, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_s, i_m, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
     if i_m * BM >= eos - bos:
         return
@@ -117,7 +117,7 @@ def backward_queries_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The queries' gradient, a block of queries a program, rotated back."""
-    i_m, i_s, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_s, i_m, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
     if i_m * BM >= eos - bos:
         return
@@ -154,7 +154,7 @@ def backward_keys_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The gradients of keys (rotated back) and values, a block of keys a program; scores are computed transposed."""
-    i_n, i_s, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_s, i_n, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
     if i_n * BN >= eos - bos:
         return
@@ -186,18 +186,30 @@ def backward_keys_kernel(
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 
 
+def _contiguous(
+    qkv: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The kernels step through memory themselves."""
+    return (
+        qkv.contiguous(),
+        cu_seqlens.contiguous(),
+        time.contiguous(),
+        None if visible is None else visible.contiguous(),
+    )
+
+
 @torch.library.custom_op("slim_kernels::attention_forward", mutates_args=())
 def attention_forward(
     qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """packed_attention's output (total, H, d) and the softmax's log-sum-exp (H, total), in float32 at least."""
-    qkv = qkv.contiguous()
+    qkv, cu_seqlens, time, visible = _contiguous(qkv, cu_seqlens, time, visible)
     total, _, heads, d = qkv.shape
     cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, torch.promote_types(qkv.dtype, torch.float32))
     out, lse = qkv.new_empty(total, heads, d), cos.new_empty(heads, total)
     launch = attention_launch("forward", max_seqlen, d, architecture(qkv.device))
     if total:
-        forward_kernel[triton.cdiv(max_seqlen, launch["BM"]), len(cu_seqlens) - 1, heads](
+        forward_kernel[len(cu_seqlens) - 1, triton.cdiv(max_seqlen, launch["BM"]), heads](
             qkv, cos, sin, time, cu_seqlens if visible is None else visible, cu_seqlens, out, lse, d**-0.5, total,
             H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **launch,
         )  # fmt: skip
@@ -224,7 +236,8 @@ def attention_backward(
     visible: Tensor | None,
 ) -> Tensor:
     """The gradient of qkv, (total, 3, H, d)."""
-    qkv, grad = qkv.contiguous(), grad.contiguous()
+    grad = grad.contiguous()
+    qkv, cu_seqlens, time, visible = _contiguous(qkv, cu_seqlens, time, visible)
     total, _, heads, d = qkv.shape
     cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, lse.dtype)
     delta = torch.linalg.vecdot(grad.to(lse.dtype), out.to(lse.dtype)).t().contiguous()  # (H, total)
@@ -235,7 +248,7 @@ def attention_backward(
             (backward_keys_kernel, "backward_keys", "BN"),
         ):
             launch = attention_launch(name, max_seqlen, d, architecture(qkv.device))
-            kernel[triton.cdiv(max_seqlen, launch[side]), len(cu_seqlens) - 1, heads](
+            kernel[len(cu_seqlens) - 1, triton.cdiv(max_seqlen, launch[side]), heads](
                 qkv, cos, sin, time, cu_seqlens if visible is None else visible, cu_seqlens, grad, lse, delta,
                 grad_qkv, d**-0.5, total, H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **launch,
             )  # fmt: skip

@@ -70,27 +70,32 @@ class _NormSwiGLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, w12, w3, normed, mean, rstd, hidden = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        grad_w12, grad_w3, grad_b12 = (x.new_zeros(shape) for shape in (w12.shape, w3.shape, len(w12)))
-        grad_normed = torch.zeros_like(x)
-        half = w3.shape[1]
-        buffer = torch.empty_like(hidden[next(_chunks(x, w12), slice(0, 0))])
-        for rows in _chunks(x, w12):
-            gate, value = hidden[rows].chunk(2, 1)
-            grad_out, grad_hidden = grad[rows].to(w3.dtype), buffer[: len(gate)]
-            silu = F.silu(gate)
-            grad_product = grad_out @ w3  # (rows, F)
-            torch.mul(grad_product, silu, out=grad_hidden[:, half:])
-            add_product(grad_w3, grad_out.t(), silu.mul_(value))
-            torch.ops.aten.silu_backward(grad_product.mul_(value), gate, grad_input=grad_hidden[:, :half])
-            add_product(grad_w12, grad_hidden.t(), normed[rows])
-            grad_b12 += grad_hidden.sum(0)
-            add_product(grad_normed[rows], grad_hidden, w12)
-        grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
-            grad_normed, x, x.shape[-1:], mean, rstd, gamma, beta, [True, True, True]
-        )
-        return grad_x.add_(grad), grad_gamma, grad_beta, grad_w12, grad_b12, grad_w3, grad.sum(0), None, None
+        with torch.autocast("cpu", enabled=False):  # as in the forward, also when called under autocast
+            return _swiglu_gradients(ctx, grads[0])
+
+
+def _swiglu_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, gamma, beta, w12, w3, normed, mean, rstd, hidden = ctx.saved_tensors
+    grad = grad.contiguous()
+    grad_w12, grad_w3, grad_b12 = (x.new_zeros(shape) for shape in (w12.shape, w3.shape, len(w12)))
+    grad_normed = torch.zeros_like(x)
+    half = w3.shape[1]
+    buffer = torch.empty_like(hidden[next(_chunks(x, w12), slice(0, 0))])
+    for rows in _chunks(x, w12):
+        gate, value = hidden[rows].chunk(2, 1)
+        grad_out, grad_hidden = grad[rows].to(w3.dtype), buffer[: len(gate)]
+        silu = F.silu(gate)
+        grad_product = grad_out @ w3  # (rows, F)
+        torch.mul(grad_product, silu, out=grad_hidden[:, half:])
+        add_product(grad_w3, grad_out.t(), silu.mul_(value))
+        torch.ops.aten.silu_backward(grad_product.mul_(value), gate, grad_input=grad_hidden[:, :half])
+        add_product(grad_w12, grad_hidden.t(), normed[rows])
+        grad_b12 += grad_hidden.sum(0)
+        add_product(grad_normed[rows], grad_hidden, w12)
+    grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
+        grad_normed, x, x.shape[-1:], mean, rstd, gamma, beta, [True, True, True]
+    )
+    return grad_x.add_(grad), grad_gamma, grad_beta, grad_w12, grad_b12, grad_w3, grad.sum(0), None, None
 
 
 def _chunks(x: Tensor, w12: Tensor) -> Any:
@@ -110,8 +115,8 @@ def norm_swiglu(
 ) -> Tensor:
     """x + w3 (SiLU(first half) · second half) of w12 LayerNorm(x): the block's feed-forward with its residual.
 
-    x (total, D), w12 (2 F, D), w3 (D, F) -> (total, D). Under autocast and off the CPU it is composed of PyTorch's own
-    operations; on the CPU it runs by chunks of rows.
+    x (total, D), w12 (2 F, D), w3 (D, F) -> (total, D). On the CPU it runs by chunks of rows, in
+    autocast's dtype where that is on; elsewhere it is composed of PyTorch's own operations.
     """
     if x.device.type == "cpu":
         dtype = product_dtype(x)

@@ -60,6 +60,8 @@ def _chunks(
 ) -> list[_Chunk]:
     chunks = []
     for first, sequences, length, asking in equal_length_runs(cu_seqlens, len(time), queries):
+        if asking not in (1, length):
+            raise ValueError(f"queries must be 1 or a sequence's length; got {asking} of {length}")
         times = time[first : first + sequences * length].view(sequences, length)
         shared = bool((times == times[0]).all())
         size = max(1, _CHUNK_NUMBERS // max(length**2, 2 * length * heads * d))
@@ -122,7 +124,8 @@ class _NormAttention(torch.autograd.Function):
             chunk.rotate(k)
             for q_h, k_h, v_h, out_h in chunk.heads(q, k, v, out[chunk.asking]):
                 out_h.copy_(torch.bmm(torch.softmax(_scaled_product(q_h, k_h), -1), v_h))
-            kept += qkv
+            if any(ctx.needs_input_grad):
+                kept += qkv
         ctx.save_for_backward(x, gamma, beta, w, normed, mean, rstd, *kept)
         ctx.chunks, ctx.heads = chunks, heads
         return out
@@ -130,36 +133,39 @@ class _NormAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, w, normed, mean, rstd, *kept = ctx.saved_tensors
-        width = x.shape[1]
-        grad_w, grad_b, grad_normed = x.new_zeros(w.shape), x.new_zeros(len(w)), torch.zeros_like(x)
-        for chunk in ctx.chunks:
-            products = chunk.products(width)
-            qkv = [kept.pop(0) for _ in products]
-            grad_qkv = [torch.empty_like(x) for x in qkv]
-            q, k, v = _split(qkv, width)
-            grad_q, grad_k, grad_v = _split(grad_qkv, width)
-            upstream = grads[0][chunk.asking].to(q.dtype)
-            for q_h, k_h, v_h, up_h, grad_q_h, grad_k_h, grad_v_h in chunk.heads(
-                q, k, v, upstream, grad_q, grad_k, grad_v
-            ):
-                shares = torch.softmax(_scaled_product(q_h, k_h), -1)
-                grad_v_h.copy_(torch.bmm(shares.transpose(1, 2), up_h))
-                slope = torch._softmax_backward_data(_scaled_product(up_h, v_h), shares, -1, shares.dtype)
-                grad_q_h.copy_(torch.bmm(slope, k_h))
-                grad_k_h.copy_(torch.bmm(slope.transpose(1, 2), q_h))
-            chunk.rotate(grad_q, inverse=True)
-            chunk.rotate(grad_k, inverse=True)
-            for (rows, columns), grad in zip(products, grad_qkv, strict=True):
-                grad_b[columns] += grad.sum(0)
-                low = grad.to(w.dtype)
-                add_product(grad_w[columns], low.t(), normed[rows])
-                add_product(grad_normed[rows], low, w[columns])
-        grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
-            grad_normed, x, (width,), mean, rstd, gamma, beta, [True, True, True]
-        )
-        grad_w, grad_b = (_paired(grad, ctx.heads, inverse=True) for grad in (grad_w, grad_b))
-        return grad_x, grad_gamma, grad_beta, grad_w, grad_b, *[None] * 6
+        with torch.autocast("cpu", enabled=False):  # as in the forward, also when called under autocast
+            return _attention_gradients(ctx, grads[0])
+
+
+def _attention_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, gamma, beta, w, normed, mean, rstd, *kept = ctx.saved_tensors
+    width = x.shape[1]
+    grad_w, grad_b, grad_normed = x.new_zeros(w.shape), x.new_zeros(len(w)), torch.zeros_like(x)
+    for chunk in ctx.chunks:
+        products = chunk.products(width)
+        qkv = [kept.pop(0) for _ in products]
+        grad_qkv = [torch.empty_like(x) for x in qkv]
+        q, k, v = _split(qkv, width)
+        grad_q, grad_k, grad_v = _split(grad_qkv, width)
+        upstream = grad[chunk.asking].to(q.dtype)
+        for q_h, k_h, v_h, up_h, grad_q_h, grad_k_h, grad_v_h in chunk.heads(q, k, v, upstream, grad_q, grad_k, grad_v):
+            shares = torch.softmax(_scaled_product(q_h, k_h), -1)
+            grad_v_h.copy_(torch.bmm(shares.transpose(1, 2), up_h))
+            slope = torch._softmax_backward_data(_scaled_product(up_h, v_h), shares, -1, shares.dtype)
+            grad_q_h.copy_(torch.bmm(slope, k_h))
+            grad_k_h.copy_(torch.bmm(slope.transpose(1, 2), q_h))
+        chunk.rotate(grad_q, inverse=True)
+        chunk.rotate(grad_k, inverse=True)
+        for (rows, columns), grad_part in zip(products, grad_qkv, strict=True):
+            grad_b[columns] += grad_part.sum(0)
+            low = grad_part.to(w.dtype)
+            add_product(grad_w[columns], low.t(), normed[rows])
+            add_product(grad_normed[rows], low, w[columns])
+    grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
+        grad_normed, x, (width,), mean, rstd, gamma, beta, [True, True, True]
+    )
+    grad_w, grad_b = (_paired(rows, ctx.heads, inverse=True) for rows in (grad_w, grad_b))
+    return grad_x, grad_gamma, grad_beta, grad_w, grad_b, *[None] * 6
 
 
 def norm_attention(
@@ -186,8 +192,8 @@ def norm_attention(
         heads: H, a divisor of D.
         queries: (S,) int64, how many of each sequence's tokens need an answer: 1 (its first) or all; None: all.
 
-    Returns: (total, D) in x's dtype, under autocast in autocast's; the tokens beyond `queries` hold zeros (on a CPU)
-    or their answers, and gradients do not come back through them.
+    Returns: (total, D) in x's dtype, under autocast in autocast's. Tokens beyond `queries` are not to be read: on a CPU
+    they hold zeros without a gradient, elsewhere their answers.
     Raises: ValueError when the shapes do not fit together.
     """
     if x.shape[1] % (2 * heads) or time.shape != x.shape[:1]:

@@ -1,4 +1,4 @@
-"""python -m slim_kernels.check: compile every launch on file ahead of time, without a GPU, and look at the result.
+"""python -m slim_kernels.check: compile every launch on file, in bfloat16, without a GPU, and look at the result.
 
 Prints registers, spilled bytes, shared memory and tensor-core instructions of each kernel; exits with 1 when one
 spills, asks for more shared memory than its architecture has, or multiplies without tensor cores.

@@ -1,4 +1,5 @@
-"""How each Triton kernel is launched: plain data by architecture, checked by `python -m slim_kernels.check`.
+"""How each Triton kernel is launched: plain data by architecture, for bfloat16, checked by
+`python -m slim_kernels.check`.
 
 Nothing is tuned in a user's run.
 """

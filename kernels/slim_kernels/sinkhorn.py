@@ -119,4 +119,5 @@ def sinkhorn_potentials(
     """
     dtype = computing_dtype(features, temperature)
     kernel = ExpLogits(features.to(dtype), prototypes.to(dtype), temperature, keep=True)
-    return sinkhorn_scaling(kernel, iterations, group).log()
+    with torch.autocast(features.device.type, enabled=False):
+        return sinkhorn_scaling(kernel, iterations, group).log()

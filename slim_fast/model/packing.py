@@ -37,7 +37,8 @@ class Packing:
 
     def reading(self, masks: list[Tensor | None]) -> "Reading":
         """Every CLS, then the masked patch tokens: masks per group (sequences, T * V) bool, None: no patch."""
-        index, rows, queries = torch.arange(len(self.time), device=self.time.device)[:, None], [self.first], []
+        index, rows = torch.arange(len(self.time), device=self.time.device)[:, None], [self.first]
+        queries = [self.first[:0]]
         for tokens, mask in zip(self.patches(index), masks, strict=True):
             sequences, patches, _ = tokens.shape
             asked = torch.ones(sequences, dtype=torch.int64, device=index.device)

@@ -1,9 +1,5 @@
 """The Triton kernels of packed attention, interpreted on the CPU, against the reference."""
 
-import os
-
-os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,7 +21,6 @@ def problem(lengths: list[int], heads: int, d: int, hidden: bool, dtype: torch.d
     visible = None
     if hidden:
         visible = torch.rand(total) < 0.5
-        visible[cu_seqlens[:-1].long().clamp_max(total - 1)] = True
         visible[[int(b) for b, n in zip(cu_seqlens, lengths, strict=False) if n]] = True
     return torch.randn(total, 3, heads, d, dtype=dtype).requires_grad_(), cu_seqlens, time, visible
 
@@ -62,8 +57,8 @@ def test_float32_over_several_blocks(lengths, hidden):
     torch.testing.assert_close(grad, want_grad, rtol=1e-5, atol=5e-6)
 
 
-def test_a_thousand_tokens_and_the_widest_head():
-    out, grad, want, want_grad = both([300], *problem([300], 1, 64, False, torch.float32))
+def test_the_widest_head():
+    out, grad, want, want_grad = both([100], *problem([100], 1, 64, False, torch.float32))
     torch.testing.assert_close(out, want, rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(grad, want_grad, rtol=1e-5, atol=5e-6)
 
@@ -78,7 +73,11 @@ def test_gradcheck():
 def test_non_contiguous_inputs():
     qkv, cu_seqlens, time, _ = problem([9, 4], 2, 16, False)
     loose = qkv.detach().transpose(0, 3).contiguous().transpose(0, 3).requires_grad_()
-    outs = [attention_forward(x, cu_seqlens, 9, time, None)[0] for x in (qkv, loose)]
+    loose_time, loose_bounds = (v.repeat_interleave(2)[::2] for v in (time, cu_seqlens))
+    hidden = torch.arange(13) % 3 > 0
+    hidden[[0, 9]] = True
+    plain = attention_forward(qkv, cu_seqlens, 9, time, hidden)[0]
+    outs = [plain, attention_forward(loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2])[0]]
     assert torch.equal(*outs)
     upstream = torch.randn(16, 2, 13, dtype=torch.float64).permute(2, 1, 0)
     assert torch.equal(*(torch.autograd.grad(o, x, upstream)[0] for o, x in zip(outs, (qkv, loose), strict=True)))
@@ -86,9 +85,12 @@ def test_non_contiguous_inputs():
 
 @pytest.mark.parametrize("hidden", [False, True])
 def test_runs_are_bitwise_alike(hidden):
-    arguments = problem([20, 7], 2, 16, hidden, torch.float32)
-    first, second = (both([20, 7], *arguments)[:1] for _ in range(2))
-    assert torch.equal(first[0], second[0])
+    qkv, cu_seqlens, time, visible = problem([20, 7], 2, 16, hidden, torch.float32)
+    upstream, runs = torch.randn(27, 2, 16), []
+    for _ in range(2):
+        out, _ = attention_forward(qkv, cu_seqlens, 20, time, visible)
+        runs.append([out, *torch.autograd.grad(out, qkv, upstream)])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
 def test_registration_holds():

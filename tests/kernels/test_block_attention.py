@@ -125,11 +125,20 @@ def test_error_at_the_published_sizes(autocast, tolerance):
         assert (got.double() - want).norm() < tolerance * want.norm()
 
 
+def test_a_backward_under_autocast_is_the_same():
+    arguments, layout = problem([20, 20], 2, 8, torch.float32)
+    out = norm_attention(*arguments, **layout)
+    plain = torch.autograd.grad(out.square().sum(), arguments, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = torch.autograd.grad(out.square().sum(), arguments)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"cu_seqlens": torch.tensor([0, 4])}, "must end at the number of tokens, 6; it ends at 4"),
      ({"heads": 3}, "D a multiple of 2 heads"), ({"heads": 8}, "D a multiple of 2 heads"),
-     ({"time": torch.zeros(5)}, "time \\(5,\\)")],
+     ({"time": torch.zeros(5)}, "time \\(5,\\)"), ({"queries": torch.tensor([2])}, "got 2 of 6")],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(change, message):
     arguments, layout = problem([6])

@@ -112,6 +112,15 @@ def test_inputs_are_left_as_they_were_and_runs_are_bitwise_alike(part, composed)
     assert all(torch.equal(a, b) for a, b in zip(arguments, copies, strict=True))
 
 
+def test_a_backward_under_autocast_is_the_same():
+    arguments = inputs(norm_swiglu, 70, 32, 24, torch.float32)
+    out = norm_swiglu(*arguments)
+    plain = torch.autograd.grad(out.square().sum(), arguments, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = torch.autograd.grad(out.square().sum(), arguments)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
 def test_a_second_derivative_is_refused_rather_than_wrong():
     arguments = inputs(norm_swiglu, 3)
     (grad,) = torch.autograd.grad(norm_swiglu(*arguments).square().sum(), arguments[0], create_graph=True)
