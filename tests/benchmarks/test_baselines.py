@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from benchmarks.baselines.eager_slim import (
 )
 from slim_fast.skeletons import get_topology, topology_names
 
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "parity"
+PARITY = Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "parity"
 WINDOWS = (64, 32, 16, 8)
 COUNTS = (2, 2, 4, 2)
 SMALL = EagerConfig(joints=17, width=16, depth=2, heads=2, registers=2, head_hidden=32, head_width=16, prototypes=24)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_splits_follow_the_official_lists() -> None:
     assert parse_name("walking_01") is None
 
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ntu_raw"
+SHARED = Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "ntu_raw"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real recordings of ../shared/data are not on this machine")

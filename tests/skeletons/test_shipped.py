@@ -1,6 +1,7 @@
 """The shipped topologies: sizes, anatomy and symmetry."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ SHIPPED = {
     "smpl-24": 24,
     "mediapipe-33": 33,
 }
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
 
 
 def test_all_are_registered():
