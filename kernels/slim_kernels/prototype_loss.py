@@ -1,4 +1,4 @@
-"""The feature-reconstruction loss: cross-entropy between teacher and student over prototypes, logits never stored.
+"""The feature-reconstruction loss: cross-entropy between teacher and student over prototypes, in bounded memory.
 
 Notation (one row i of the student, its teacher row n(i), prototypes c of the student and d of the teacher):
     s_ik = e_i · c_k / τ_s          student logits, p_i = softmax(s_i)

@@ -10,11 +10,15 @@ BASE = 10000.0
 _CHUNK_NUMBERS = 1 << 17
 
 
+def frequencies(half: int, device: torch.device) -> Tensor:
+    """10000^(-i / half), (half,) float64."""
+    return BASE ** (-torch.arange(half, dtype=torch.float64, device=device) / half)
+
+
 @lru_cache(maxsize=16)
 def tables(half: int, times: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """cos and sin (times, half) of time · 10000^(-i / half)."""
-    frequency = BASE ** (-torch.arange(half, dtype=torch.float64, device=device) / half)
-    angle = torch.arange(times, dtype=torch.float64, device=device)[:, None] * frequency
+    angle = torch.arange(times, dtype=torch.float64, device=device)[:, None] * frequencies(half, device)
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -47,6 +51,5 @@ def _rotate_chunk(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 def turns(time: Tensor, d: int, dtype: torch.dtype) -> Tensor:
     """exp(i · time · 10000^(-2 j / d)), complex (*time, d / 2), in the complex type of `dtype`."""
-    frequency = BASE ** (-torch.arange(d // 2, dtype=torch.float64, device=time.device) * 2 / d)
-    angle = time.clamp_min(0).double()[..., None] * frequency
+    angle = time.clamp_min(0).double()[..., None] * frequencies(d // 2, time.device)
     return torch.polar(torch.ones_like(angle), angle).to(dtype.to_complex())

@@ -1,4 +1,6 @@
-"""Sinkhorn-Knopp over rows that are streamed: only potentials of N or K numbers live from one pass to the next."""
+"""Sinkhorn-Knopp over rows that are streamed: a scaling of K numbers, and exponentials up to a fixed limit, live from
+one pass to the next.
+"""
 
 from collections.abc import Iterator
 
