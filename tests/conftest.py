@@ -8,6 +8,7 @@ import pytest
 import torch
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, whoever does that
+os.environ.setdefault("SLIM_KERNELS", "reference")  # the interpreter is slow: what tests kernels asks for them
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -8,10 +8,12 @@ each begins.
 from slim_kernels.attention import packed_attention
 from slim_kernels.block import linear_residual, norm_linear, norm_swiglu
 from slim_kernels.block_attention import norm_attention
+from slim_kernels.embed import embed_tokens
 from slim_kernels.prototype_loss import prototype_loss
 from slim_kernels.sinkhorn import sinkhorn_potentials
 
 __all__ = [
+    "embed_tokens",
     "linear_residual",
     "norm_attention",
     "norm_linear",

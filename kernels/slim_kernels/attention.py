@@ -1,6 +1,7 @@
 """Softmax attention over packed sequences, with the rotary embedding of time applied to queries and keys."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,22 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slim_kernels.dispatch import triton_wanted, warn_once
+from slim_kernels.checks import check_sequences, expect_shapes
+from slim_kernels.dispatch import product_dtype, triton_wanted
 from slim_kernels.rotary import rotate_into, rotation
 
-TRITON_HEADS = (16, 32, 64)
 Run = tuple[int, int, int, int]
 
 
-def equal_length_runs(cu_seqlens: Tensor, total: int, queries: Tensor | None = None) -> list[Run]:
+def equal_length_runs(cu_seqlens: Tensor, queries: Tensor | None = None) -> list[Run]:
     """(first token, sequences, length, queries) of each run of neighbouring sequences that are alike in the last two.
 
     queries: (S,) integers of each sequence (None: its length). Empty sequences are left out.
-    Raises: ValueError when the sequences do not end at token `total`.
     """
     bounds = cu_seqlens.tolist()
-    if bounds[-1] != total:
-        raise ValueError(f"cu_seqlens must end at the number of tokens, {total}; it ends at {bounds[-1]}")
     lengths = [end - begin for begin, end in itertools.pairwise(bounds)]
     kinds = zip(lengths, lengths if queries is None else queries.tolist(), strict=True)
     runs: list[Run] = []
@@ -72,37 +70,32 @@ class _RotateAndSplit(torch.autograd.Function):
         return grad, None, None, None
 
 
-def packed_attention(
-    qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, *, time: Tensor, visible: Tensor | None = None
-) -> Tensor:
-    """softmax(q kᵀ / √d) v inside each packed sequence (paper section 3.1; the release's rotary attention).
+def reference(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None) -> Tensor:
+    """packed_attention in PyTorch's operations on sequences padded to max_seqlen; reads no tensor on the host."""
+    total, _, _, d = qkv.shape
+    if total == 0:
+        return qkv[:, 2]
+    cos, sin = rotation(time, max_seqlen, d, qkv.dtype)
+    a, b = qkv[:, :2].to(cos.dtype).chunk(2, -1)
+    qk = torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(qkv.dtype)
+    begin, length = cu_seqlens[:-1].long(), cu_seqlens.diff().long()  # (S,)
+    place = torch.arange(max_seqlen, device=qkv.device)
+    inside = place < length[:, None]  # (S, N)
+    rows = torch.where(inside, begin[:, None] + place, 0)
+    q, k, v = (x[rows].transpose(1, 2) for x in (qk[:, 0], qk[:, 1], qkv[:, 2]))  # (S, H, N, d)
+    asked = inside if visible is None else inside & visible[rows]
+    # A padded query may ask the first key, so that no row of the softmax is empty.
+    mask = asked[:, None, None] | (~inside[:, None, :, None] & (place == 0))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)  # (S, N, H, d)
+    token = torch.arange(total, device=qkv.device)
+    sequence = torch.bucketize(token, cu_seqlens[1:].long(), right=True)
+    return out[sequence, token - begin[sequence]]
 
-    Args:
-        qkv: (total, 3, H, d) queries, keys and values, d even.
-        cu_seqlens: (S + 1,) int32, where each sequence begins; the last entry is total.
-        max_seqlen: the longest sequence's length (tokens); `time` stays below it.
-        time: (total,) int32 temporal index for the rotary embedding, -1 = not rotated.
-        visible: (total,) bool, which tokens may be attended to (None: all); each sequence needs at least one.
 
-    Returns: (total, H, d) in qkv's dtype.
-    Raises: ValueError when the shapes do not fit together (the Triton kernels, which read no tensor on the host, do
-    not look at cu_seqlens).
-    """
-    total, three, _, d = qkv.shape
-    if three != 3 or d % 2 or time.shape != (total,) or (visible is not None and visible.shape != (total,)):
-        raise ValueError(
-            "packed_attention takes qkv (total, 3, H, even d), time (total,) and visible (total,) or None; "
-            f"got qkv {tuple(qkv.shape)}, time {tuple(time.shape)}, "
-            f"visible {None if visible is None else tuple(visible.shape)}"
-        )
-    if triton_wanted(qkv):
-        # Launches are on file for bfloat16; an interpreter takes what it computes rightly.
-        if d in TRITON_HEADS and (qkv.dtype == torch.bfloat16) == (qkv.device.type == "cuda"):
-            from slim_kernels.attention_triton import attention_forward  # only where triton is installed
-
-            return attention_forward(qkv, cu_seqlens, max_seqlen, time, visible)[0]
-        warn_once(f"packed_attention has no Triton kernel for heads of {d} in {qkv.dtype}; PyTorch's operations run")
-    runs = equal_length_runs(cu_seqlens, total)
+def _by_runs(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None) -> Tensor:
+    """packed_attention on runs of sequences of one length, without padding; reads cu_seqlens on the host."""
+    d = qkv.shape[3]
+    runs = equal_length_runs(cu_seqlens)
     if not runs:
         return qkv[:, 2]
     parts = _RotateAndSplit.apply(qkv, *rotation(time, max_seqlen, d, qkv.dtype), runs)
@@ -113,3 +106,53 @@ def packed_attention(
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         outputs.append(out.transpose(1, 2).flatten(0, 1))  # (sequences * length, H, d)
     return torch.cat(outputs)
+
+
+def packed_attention(
+    qkv: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    *,
+    time: Tensor,
+    visible: Tensor | None = None,
+    buckets: Sequence[int] | None = None,
+) -> Tensor:
+    """softmax(q kᵀ / √d) v inside each packed sequence (paper section 3.1; the release's rotary attention).
+
+    Args:
+        qkv: (total, 3, H, d) queries, keys and values, d even.
+        cu_seqlens: (S + 1,) int32, where each sequence begins; the last entry is total.
+        max_seqlen: the longest sequence's length (tokens); `time` stays below it.
+        time: (total,) int32 temporal index for the rotary embedding, -1 = not rotated.
+        visible: (total,) bool, which tokens may be attended to (None: all); each sequence needs at least one.
+        buckets: what the host knows of the lengths: sequences and their longest, again and again, in order. The Triton
+            kernels then launch each bucket with tiles of its size.
+
+    Returns: (total, H, d) in qkv's dtype.
+    Raises: ValueError naming the argument that does not fit; what tensors hold is looked at on a CPU, and on a GPU
+    under SLIM_KERNELS_CHECK=1.
+    """
+    if qkv.dim() != 4 or qkv.shape[1] != 3 or qkv.shape[3] % 2:
+        raise ValueError(f"packed_attention: qkv must be (total, 3, H, even d); got {tuple(qkv.shape)}")
+    total, _, _, d = qkv.shape
+    expect_shapes(
+        "packed_attention",
+        qkv=(qkv, tuple(qkv.shape)),
+        cu_seqlens=(cu_seqlens, tuple(cu_seqlens.shape)),
+        time=(time, (total,)),
+        visible=(visible, (total,)),
+    )
+    check_sequences("packed_attention", cu_seqlens, total, max_seqlen, time, visible)
+    if buckets is not None and (len(buckets) % 2 or sum(buckets[::2]) != cu_seqlens.shape[0] - 1):
+        raise ValueError(
+            f"packed_attention: buckets must hold sequences and their longest in turn, {cu_seqlens.shape[0] - 1} sequences "
+            f"in all; got {list(buckets)}"
+        )
+    obstacle = "" if d in (16, 32, 64) else f"heads of {d}"
+    if triton_wanted("packed_attention", qkv, product_dtype(qkv), obstacle):
+        from slim_kernels import attention_triton  # only where triton is installed
+
+        return attention_triton.packed_attention(qkv, cu_seqlens, max_seqlen, time, visible, buckets)[0]
+    if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _by_runs(qkv, cu_seqlens, max_seqlen, time, visible)
+    return reference(qkv, cu_seqlens, max_seqlen, time, visible)

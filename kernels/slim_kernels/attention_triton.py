@@ -7,6 +7,7 @@ kernels as cu_seqlens, and programs beyond a sequence's end leave at once.
 Names: i_ program index, o_ offsets, m_ mask, b_ block in registers; bos, eos a sequence's bounds; BM, BN tile sizes.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +15,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from slim_kernels.launch import architecture, attention_launch
+from slim_kernels.launch import Shipped, launch
+from slim_kernels.registration import cast_under_autocast, count_flops
 from slim_kernels.rotary import tables
+
+HEADS = (16, 32, 64)
+"""Head sizes that have kernels."""
 
 
 @triton.jit
@@ -66,21 +71,21 @@ def load_turned(
 
 
 @triton.jit
-def load_keep(visible, o_row, m_row, VISIBLE: tl.constexpr):
-    """Which rows may be attended to: [B] bool."""
+def load_keys(keys, o_k, m_k, VISIBLE: tl.constexpr):
+    """The packed tokens of some places in the list of keys."""
     if VISIBLE:
-        return m_row & (tl.load(visible + o_row, mask=m_row, other=0) != 0)
-    return m_row
+        return tl.load(keys + o_k, mask=m_k, other=0)
+    return o_k
 
 
-@triton.jit(do_not_specialize=["scale"])
-def forward_kernel(
-    qkv, cos, sin, time, visible, cu_seqlens, out, lse, scale, total,
+@triton.jit(do_not_specialize=["scale", "total", "first"])
+def attention_forward_kernel(
+    qkv, cos, sin, time, keys, cu_keys, cu_seqlens, out, lse, scale, total, first,
     H: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, VISIBLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out = softmax(q kᵀ · scale) v and lse (H, total), the log of the softmax's denominator."""
-    i_s, i_m, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_s, i_m, i_h = first + tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
     if i_m * BM >= eos - bos:
         return
@@ -92,13 +97,15 @@ def forward_kernel(
     b_max = tl.full([BM], float("-inf"), ACC)
     b_sum = tl.zeros([BM], ACC)
     b_out = tl.zeros([BM, D], ACC)
-    for first in range(bos, eos, BN):
-        o_n = first + tl.arange(0, BN)
-        m_n = o_n < eos
+    bok, eok = tl.load(cu_keys + i_s), tl.load(cu_keys + i_s + 1)
+    for begin in range(bok, eok, BN):
+        o_k = begin + tl.arange(0, BN)
+        m_n = o_k < eok
+        o_n = load_keys(keys, o_k, m_n, VISIBLE)
         b_k = load_turned(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, False).to(TYPE)  # [BN, D]
         b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
-        b_s = tl.where(load_keep(visible, o_n, m_n, VISIBLE)[None, :], b_s, float("-inf"))
+        b_s = tl.where(m_n[None, :], b_s, float("-inf"))
         b_new = tl.maximum(b_max, tl.max(b_s, 1))
         b_old = tl.where(b_new == float("-inf"), 0.0, b_new)  # nothing seen yet: keep -inf - -inf out
         b_p = tl.exp(b_s - b_old[:, None])
@@ -110,14 +117,14 @@ def forward_kernel(
     tl.store(lse + i_h.to(tl.int64) * total + o_m, b_max + tl.log(b_sum), mask=m_m)
 
 
-@triton.jit(do_not_specialize=["scale"])
-def backward_queries_kernel(
-    qkv, cos, sin, time, visible, cu_seqlens, grad, lse, delta, grad_qkv, scale, total,
+@triton.jit(do_not_specialize=["scale", "total", "first"])
+def attention_backward_queries_kernel(
+    qkv, cos, sin, time, keys, cu_keys, cu_seqlens, grad, lse, delta, grad_qkv, scale, total, first,
     H: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, VISIBLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The queries' gradient, a block of queries a program, rotated back."""
-    i_s, i_m, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_s, i_m, i_h = first + tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
     if i_m * BM >= eos - bos:
         return
@@ -130,15 +137,17 @@ def backward_queries_kernel(
     b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
     b_delta = tl.load(delta + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
     b_dq, b_dp = tl.zeros([BM, D], ACC), tl.zeros([BM, D], ACC)
-    for first in range(bos, eos, BN):
-        o_n = first + tl.arange(0, BN)
-        m_n = o_n < eos
+    bok, eok = tl.load(cu_keys + i_s), tl.load(cu_keys + i_s + 1)
+    for begin in range(bok, eok, BN):
+        o_k = begin + tl.arange(0, BN)
+        m_n = o_k < eok
+        o_n = load_keys(keys, o_k, m_n, VISIBLE)
         b_k = load_turned(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, False).to(TYPE)  # [BN, D]
         b_r = load_turned(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, True).to(TYPE)  # [BN, D]
         b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_p = tl.exp(b_s - b_lse[:, None])
-        b_p = tl.where(load_keep(visible, o_n, m_n, VISIBLE)[None, :], b_p, 0.0)
+        b_p = tl.where(m_n[None, :], b_p, 0.0)
         b_w = tl.dot(b_g, tl.trans(b_v), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_ds = (b_p * (b_w - b_delta[:, None])).to(TYPE)
         b_dq += tl.dot(b_ds, b_k, input_precision=PRECISION, out_dtype=ACC)  # [BM, D]
@@ -147,27 +156,28 @@ def backward_queries_kernel(
     store_block(grad_qkv, (b_dq * b_cos - b_dp * b_sin) * scale, 0, i_h, o_m, m_m, 3, H, D)
 
 
-@triton.jit(do_not_specialize=["scale"])
-def backward_keys_kernel(
-    qkv, cos, sin, time, visible, cu_seqlens, grad, lse, delta, grad_qkv, scale, total,
+@triton.jit(do_not_specialize=["scale", "total", "first"])
+def attention_backward_keys_kernel(
+    qkv, cos, sin, time, keys, cu_keys, cu_seqlens, grad, lse, delta, grad_qkv, scale, total, first,
     H: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, VISIBLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The gradients of keys (rotated back) and values, a block of keys a program; scores are computed transposed."""
-    i_s, i_n, i_h = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i_s, i_n, i_h = first + tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
-    if i_n * BN >= eos - bos:
+    bok, eok = tl.load(cu_keys + i_s), tl.load(cu_keys + i_s + 1)
+    if i_n * BN >= eok - bok:
         return
-    o_n = bos + i_n * BN + tl.arange(0, BN)
-    m_n = o_n < eos
+    o_k = bok + i_n * BN + tl.arange(0, BN)
+    m_n = o_k < eok
+    o_n = load_keys(keys, o_k, m_n, VISIBLE)
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
     b_k = load_turned(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, False).to(TYPE)  # [BN, D]
     b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
-    m_keep = load_keep(visible, o_n, m_n, VISIBLE)
     b_dk, b_dr, b_dv = tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC)
-    for first in range(bos, eos, BM):
-        o_m = first + tl.arange(0, BM)
+    for begin in range(bos, eos, BM):
+        o_m = begin + tl.arange(0, BM)
         m_m = o_m < eos
         b_q = (load_turned(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, False) * scale).to(TYPE)  # [BM, D]
         b_r = (load_turned(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, True) * scale).to(TYPE)  # [BM, D]
@@ -175,7 +185,7 @@ def backward_keys_kernel(
         b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
         b_delta = tl.load(delta + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
         b_s = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION, out_dtype=ACC)  # [BN, BM]
-        b_p = tl.where(m_keep[:, None] & m_m[None, :], tl.exp(b_s - b_lse[None, :]), 0.0)
+        b_p = tl.where(m_n[:, None] & m_m[None, :], tl.exp(b_s - b_lse[None, :]), 0.0)
         b_dv += tl.dot(b_p.to(TYPE), b_g, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
         b_w = tl.dot(b_v, tl.trans(b_g), input_precision=PRECISION, out_dtype=ACC)  # [BN, BM]
         b_ds = (b_p * (b_w - b_delta[None, :])).to(TYPE)
@@ -186,89 +196,130 @@ def backward_keys_kernel(
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 
 
-def _contiguous(
-    qkv: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The kernels step through memory themselves."""
-    return (
-        qkv.contiguous(),
-        cu_seqlens.contiguous(),
-        time.contiguous(),
-        None if visible is None else visible.contiguous(),
-    )
+def _variants(longest: int, head: int) -> Iterator[dict[str, Any]]:
+    for visible in (False, True):
+        yield {"H": 8, "D": head, "VISIBLE": visible, "PRECISION": "ieee"}
 
 
-@torch.library.custom_op("slim_kernels::attention_forward", mutates_args=())
-def attention_forward(
-    qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """packed_attention's output (total, H, d) and the softmax's log-sum-exp (H, total), in float32 at least."""
-    qkv, cu_seqlens, time, visible = _contiguous(qkv, cu_seqlens, time, visible)
+_TYPES = {
+    "qkv": "T", "out": "T", "grad": "T", "grad_qkv": "T", "cos": "fp32", "sin": "fp32", "time": "i32", "keys": "i32",
+    "cu_keys": "i32", "cu_seqlens": "i32", "lse": "fp32", "delta": "fp32",
+}  # fmt: skip
+_SCALARS = {"scale": "fp32", "total": "i32", "first": "i32"}
+_SIZES = ((32, 1024), HEADS)
+SHIPPED = {
+    "attention_forward": Shipped(attention_forward_kernel, _TYPES, _SIZES, _variants, _SCALARS),
+    "attention_backward_queries": Shipped(attention_backward_queries_kernel, _TYPES, _SIZES, _variants, _SCALARS),
+    "attention_backward_keys": Shipped(attention_backward_keys_kernel, _TYPES, _SIZES, _variants, _SCALARS),
+}
+
+
+def visible_keys(visible: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+    """The visible tokens in order (int32 (total,), the rest undefined), and where each sequence's begin in that list
+    (int32 (S + 1,)). Of fixed shapes, so nothing is read on the host.
+    """
+    count = visible.cumsum(0)
+    place = torch.where(visible, count - 1, len(visible))  # hidden tokens go behind the list
+    keys = cu_seqlens.new_zeros(len(visible) + 1)
+    keys.scatter_(0, place, torch.arange(len(visible), dtype=keys.dtype, device=keys.device))
+    bounds = torch.cat([count.new_zeros(1), count])[cu_seqlens.long()]
+    return keys[:-1], bounds.to(cu_seqlens.dtype)
+
+
+def _launches(
+    kernel: str, qkv: Tensor, sequences: int, max_seqlen: int, buckets: Sequence[int] | None, side: str
+) -> Iterator[tuple[tuple[int, int, int], int, dict[str, int]]]:
+    """Grid, first sequence and tile sizes for each bucket (its sequences, its longest) of neighbouring sequences."""
+    _, _, heads, d = qkv.shape
+    numbers = (sequences, max_seqlen) if buckets is None else buckets
+    first = 0
+    for count, longest in zip(numbers[::2], numbers[1::2], strict=True):
+        tile = launch(kernel, qkv.device, longest, d)
+        if count and longest:
+            yield (count, triton.cdiv(longest, tile[side]), heads), first, tile
+        first += count
+
+
+@torch.library.custom_op("slim_kernels::packed_attention", mutates_args=())
+def packed_attention(
+    qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None,
+    buckets: Sequence[int] | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The output (total, H, d) and the softmax's log-sum-exp (H, total), in float32 at least."""
+    qkv, cu_seqlens, time = qkv.contiguous(), cu_seqlens.contiguous(), time.contiguous()
     total, _, heads, d = qkv.shape
     cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, torch.promote_types(qkv.dtype, torch.float32))
     out, lse = qkv.new_empty(total, heads, d), cos.new_empty(heads, total)
-    launch = attention_launch("forward", max_seqlen, d, architecture(qkv.device))
-    if total:
-        forward_kernel[len(cu_seqlens) - 1, triton.cdiv(max_seqlen, launch["BM"]), heads](
-            qkv, cos, sin, time, cu_seqlens if visible is None else visible, cu_seqlens, out, lse, d**-0.5, total,
-            H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **launch,
+    keys, cu_keys = (cu_seqlens, cu_seqlens) if visible is None else visible_keys(visible, cu_seqlens)
+    for grid, first, tile in _launches(
+        "attention_forward", qkv, len(cu_seqlens) - 1, max_seqlen, buckets, "BM"
+    ):  # fmt: skip
+        attention_forward_kernel[grid](
+            qkv, cos, sin, time, keys, cu_keys, cu_seqlens, out, lse, d**-0.5, total, first,
+            H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **tile,
         )  # fmt: skip
     return out, lse
 
 
-@attention_forward.register_fake
-def _(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None) -> tuple[Tensor, Tensor]:
+@packed_attention.register_fake
+def _(qkv: Tensor, cu_seqlens: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
     total, _, heads, d = qkv.shape
-    return qkv.new_empty(total, heads, d), qkv.new_empty(
-        heads, total, dtype=torch.promote_types(qkv.dtype, torch.float32)
-    )
+    wide = torch.promote_types(qkv.dtype, torch.float32)
+    return qkv.new_empty(total, heads, d), qkv.new_empty(heads, total, dtype=wide)
 
 
-@torch.library.custom_op("slim_kernels::attention_backward", mutates_args=())
-def attention_backward(
-    grad: Tensor,
-    qkv: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    cu_seqlens: Tensor,
-    max_seqlen: int,
-    time: Tensor,
-    visible: Tensor | None,
-) -> Tensor:
+@torch.library.custom_op("slim_kernels::packed_attention_backward", mutates_args=())
+def packed_attention_backward(
+    grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor,
+    visible: Tensor | None, buckets: Sequence[int] | None,
+) -> Tensor:  # fmt: skip
     """The gradient of qkv, (total, 3, H, d)."""
-    grad = grad.contiguous()
-    qkv, cu_seqlens, time, visible = _contiguous(qkv, cu_seqlens, time, visible)
+    grad, qkv, cu_seqlens, time = (v.contiguous() for v in (grad, qkv, cu_seqlens, time))
     total, _, heads, d = qkv.shape
     cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, lse.dtype)
     delta = torch.linalg.vecdot(grad.to(lse.dtype), out.to(lse.dtype)).t().contiguous()  # (H, total)
-    grad_qkv = torch.empty_like(qkv)
-    if total:
-        for kernel, name, side in (
-            (backward_queries_kernel, "backward_queries", "BM"),
-            (backward_keys_kernel, "backward_keys", "BN"),
-        ):
-            launch = attention_launch(name, max_seqlen, d, architecture(qkv.device))
-            kernel[len(cu_seqlens) - 1, triton.cdiv(max_seqlen, launch[side]), heads](
-                qkv, cos, sin, time, cu_seqlens if visible is None else visible, cu_seqlens, grad, lse, delta,
-                grad_qkv, d**-0.5, total, H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **launch,
+    # Nobody asks a hidden token, so its key and value have no gradient.
+    grad_qkv = torch.empty_like(qkv) if visible is None else torch.zeros_like(qkv)
+    keys, cu_keys = (cu_seqlens, cu_seqlens) if visible is None else visible_keys(visible, cu_seqlens)
+    for kernel, name, side in (
+        (attention_backward_queries_kernel, "attention_backward_queries", "BM"),
+        (attention_backward_keys_kernel, "attention_backward_keys", "BN"),
+    ):
+        for grid, first, tile in _launches(name, qkv, len(cu_seqlens) - 1, max_seqlen, buckets, side):
+            kernel[grid](
+                qkv, cos, sin, time, keys, cu_keys, cu_seqlens, grad, lse, delta, grad_qkv, d**-0.5, total, first,
+                H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **tile,
             )  # fmt: skip
     return grad_qkv
 
 
-@attention_backward.register_fake
+@packed_attention_backward.register_fake
 def _(grad: Tensor, qkv: Tensor, *_others: Any) -> Tensor:
     return torch.empty_like(qkv, memory_format=torch.contiguous_format)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    qkv, cu_seqlens, max_seqlen, time, visible = inputs
+    qkv, cu_seqlens, max_seqlen, time, visible, buckets = inputs
     ctx.save_for_backward(qkv, *output, cu_seqlens, time, visible)
-    ctx.max_seqlen = max_seqlen
+    ctx.max_seqlen, ctx.buckets = max_seqlen, buckets
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     qkv, out, lse, cu_seqlens, time, visible = ctx.saved_tensors
-    return attention_backward(grad, qkv, out, lse, cu_seqlens, ctx.max_seqlen, time, visible), None, None, None, None
+    grad_qkv = packed_attention_backward(
+        grad, qkv, out, lse, cu_seqlens, ctx.max_seqlen, time, visible, ctx.buckets
+    )  # fmt: skip
+    return grad_qkv, None, None, None, None, None
 
 
-attention_forward.register_autograd(_backward, setup_context=_setup)
+def _flops(products: int, qkv: Tensor, cu_seqlens: Tensor, visible: Tensor | None) -> int:
+    """`products` of queries by keys; which there are is read from the tensors."""
+    queries = cu_seqlens.diff().long()
+    keys = queries if visible is None else visible_keys(visible, cu_seqlens)[1].diff().long()
+    return 2 * products * qkv.shape[2] * qkv.shape[3] * int((queries * keys).sum())
+
+
+packed_attention.register_autograd(_backward, setup_context=_setup)
+cast_under_autocast(packed_attention, "qkv")
+count_flops(packed_attention, lambda qkv, cu, _, time, visible, *__: _flops(2, qkv, cu, visible))
+count_flops(packed_attention_backward, lambda g, qkv, o, lse, cu, _, t, visible, *__: _flops(5, qkv, cu, visible))

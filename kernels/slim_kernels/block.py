@@ -7,22 +7,55 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from slim_kernels.checks import expect_shapes
+from slim_kernels.dispatch import product_dtype, triton_wanted
+
+
+def _too_wide(width: int) -> str:
+    """Why the Triton kernels, which hold whole rows, can't take rows of `width`, or ""."""
+    return f"rows of {width} features, more than 256" if width > 256 else ""
+
 
 def norm_linear(
     x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6
 ) -> Tensor:
-    """LayerNorm, then a linear map: x (total, D), weight (E, D), bias (E,) -> (total, E)."""
-    return F.linear(F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps), weight, bias)
+    """LayerNorm, then a linear map: x (total, D), weight (E, D), bias (E,) -> (total, E) in the weight's dtype.
+
+    Raises: ValueError naming the argument that does not fit.
+    """
+    width = x.shape[-1]
+    expect_shapes(
+        "norm_linear",
+        x=(x, (x.shape[0], width)),
+        norm_weight=(norm_weight, (width,)),
+        norm_bias=(norm_bias, (width,)),
+        weight=(weight, (weight.shape[0], width)),
+        bias=(bias, (weight.shape[0],)),
+    )
+    if triton_wanted("norm_linear", x, product_dtype(weight), _too_wide(width)):
+        from slim_kernels import linear_triton  # only where triton is installed
+
+        return linear_triton.norm_linear(x, norm_weight, norm_bias, weight, bias, eps)
+    return F.linear(F.layer_norm(x, (width,), norm_weight, norm_bias, eps), weight, bias)
 
 
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
-    """A linear map added to the residual stream: x (total, E), weight (D, E), residual (total, D) -> (total, D)."""
+    """A linear map added to the residual stream: x (total, E), weight (D, E), residual (total, D) -> (total, D).
+
+    Raises: ValueError naming the argument that does not fit.
+    """
+    expect_shapes(
+        "linear_residual",
+        x=(x, (x.shape[0], weight.shape[-1])),
+        weight=(weight, (weight.shape[0], weight.shape[-1])),
+        bias=(bias, (weight.shape[0],)),
+        residual=(residual, (x.shape[0], weight.shape[0])),
+    )
+    if triton_wanted("linear_residual", x, product_dtype(weight), _too_wide(x.shape[-1])):
+        from slim_kernels import linear_triton  # only where triton is installed
+
+        return linear_triton.linear_residual(x, weight, bias, residual)
     return residual + F.linear(x, weight, bias)
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which x is multiplied by weights on a CPU: autocast's where it is on."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
@@ -115,13 +148,29 @@ def norm_swiglu(
 ) -> Tensor:
     """x + w3 (SiLU(first half) · second half) of w12 LayerNorm(x): the block's feed-forward with its residual.
 
-    x (total, D), w12 (2 F, D), w3 (D, F) -> (total, D). On the CPU it runs by chunks of rows, in
-    autocast's dtype where that is on; elsewhere it is composed of PyTorch's own operations.
+    x (total, D), w12 (2 F, D), w3 (D, F) -> (total, D) in x's dtype. On the CPU it runs by chunks of rows, in
+    autocast's dtype where that is on.
+    Raises: ValueError naming the argument that does not fit.
     """
-    if x.device.type == "cpu":
+    width, hidden = x.shape[-1], w3.shape[-1]
+    expect_shapes(
+        "norm_swiglu",
+        x=(x, (x.shape[0], width)),
+        norm_weight=(norm_weight, (width,)),
+        norm_bias=(norm_bias, (width,)),
+        w12=(w12, (2 * hidden, width)),
+        b12=(b12, (2 * hidden,)),
+        w3=(w3, (width, hidden)),
+        b3=(b3, (width,)),
+    )
+    if triton_wanted("norm_swiglu", x, product_dtype(w12), _too_wide(width)):
+        from slim_kernels import swiglu_triton  # only where triton is installed
+
+        return swiglu_triton.norm_swiglu(x, norm_weight, norm_bias, w12, b12, w3, b3, eps)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
         dtype = product_dtype(x)
         with torch.autocast("cpu", enabled=False):
             out: Tensor = _NormSwiGLU.apply(x, norm_weight, norm_bias, w12, b12, w3, b3, eps, dtype)
         return out
-    gate, value = F.linear(F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps), w12, b12).chunk(2, -1)
+    gate, value = F.linear(F.layer_norm(x, (width,), norm_weight, norm_bias, eps), w12, b12).chunk(2, -1)
     return x + F.linear(F.silu(gate) * value, w3, b3)

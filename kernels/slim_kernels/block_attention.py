@@ -3,7 +3,7 @@
 On a CPU it goes through the sequences a cache's worth at a time and head by head, on strided views instead of copies.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from slim_kernels.attention import equal_length_runs, packed_attention
-from slim_kernels.block import add_product, norm_linear, product_dtype
+from slim_kernels.block import add_product, norm_linear
+from slim_kernels.checks import check_sequences, expect_shapes
+from slim_kernels.dispatch import product_dtype, triton_wanted
 from slim_kernels.rotary import turns
 
 # Numbers of one head's scores (s, N, N), and of the keys and values (s N, 2 D), in a chunk of s sequences of length N.
@@ -29,6 +31,8 @@ class _Chunk:
     queries: int
     turn: Tensor
     """Complex (1 or sequences, N, H, d / 2): rotates queries and keys."""
+    hidden: Tensor | None
+    """(sequences, 1, N) bool: keys that nobody may ask, or None."""
 
     @property
     def asking(self) -> slice:
@@ -49,6 +53,11 @@ class _Chunk:
         turn = self.turn[:, : pairs.shape[1]]
         pairs.mul_(turn.conj() if inverse else turn)
 
+    def shares(self, q: Tensor, k: Tensor) -> Tensor:
+        """The softmax of q kᵀ / √d over the keys that may be asked: (sequences, n, N)."""
+        scores = _scaled_product(q, k)
+        return torch.softmax(scores if self.hidden is None else scores.masked_fill_(self.hidden, -torch.inf), -1)
+
     def heads(self, *packed: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Head by head, views (sequences, n, d) of each of the packed (sequences · n, D)."""
         parts = (x.unflatten(0, (self.sequences, -1)).chunk(self.turn.shape[2], -1) for x in packed)
@@ -56,10 +65,16 @@ class _Chunk:
 
 
 def _chunks(
-    cu_seqlens: Tensor, queries: Tensor | None, time: Tensor, heads: int, d: int, dtype: torch.dtype
+    cu_seqlens: Tensor,
+    queries: Tensor | None,
+    time: Tensor,
+    visible: Tensor | None,
+    heads: int,
+    d: int,
+    dtype: torch.dtype,
 ) -> list[_Chunk]:
     chunks = []
-    for first, sequences, length, asking in equal_length_runs(cu_seqlens, len(time), queries):
+    for first, sequences, length, asking in equal_length_runs(cu_seqlens, queries):
         if asking not in (1, length):
             raise ValueError(f"queries must be 1 or a sequence's length; got {asking} of {length}")
         times = time[first : first + sequences * length].view(sequences, length)
@@ -70,7 +85,12 @@ def _chunks(
             if begin == 0 or not shared:
                 turn = turns(times[:1] if shared else times[begin : begin + count], d, dtype)
                 turn = turn[:, :, None].expand(-1, -1, heads, -1).contiguous()
-            chunks.append(_Chunk(first + begin * length, count, length, asking, turn))
+            start = first + begin * length
+            hidden = None
+            if visible is not None:
+                hidden = ~visible[start : start + count * length].view(count, 1, length)
+                hidden = hidden if bool(hidden.any()) else None
+            chunks.append(_Chunk(start, count, length, asking, turn, hidden))
     return chunks
 
 
@@ -105,6 +125,7 @@ class _NormAttention(torch.autograd.Function):
         cu_seqlens: Tensor,
         queries: Tensor | None,
         time: Tensor,
+        visible: Tensor | None,
         heads: int,
         eps: float,
         dtype: torch.dtype,
@@ -114,7 +135,7 @@ class _NormAttention(torch.autograd.Function):
         w, b = (_paired(v.to(dtype), heads) for v in (weight, bias))
         normed, mean, rstd = torch.native_layer_norm(x, (width,), gamma, beta, eps)
         normed = normed.to(dtype)
-        chunks = _chunks(cu_seqlens, queries, time, heads, width // heads, exact)
+        chunks = _chunks(cu_seqlens, queries, time, visible, heads, width // heads, exact)
         out = x.new_zeros(x.shape, dtype=dtype)
         kept = []
         for chunk in chunks:
@@ -123,7 +144,7 @@ class _NormAttention(torch.autograd.Function):
             chunk.rotate(q)
             chunk.rotate(k)
             for q_h, k_h, v_h, out_h in chunk.heads(q, k, v, out[chunk.asking]):
-                out_h.copy_(torch.bmm(torch.softmax(_scaled_product(q_h, k_h), -1), v_h))
+                out_h.copy_(torch.bmm(chunk.shares(q_h, k_h), v_h))
             if any(ctx.needs_input_grad):
                 kept += qkv
         ctx.save_for_backward(x, gamma, beta, w, normed, mean, rstd, *kept)
@@ -149,7 +170,7 @@ def _attention_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_q, grad_k, grad_v = _split(grad_qkv, width)
         upstream = grad[chunk.asking].to(q.dtype)
         for q_h, k_h, v_h, up_h, grad_q_h, grad_k_h, grad_v_h in chunk.heads(q, k, v, upstream, grad_q, grad_k, grad_v):
-            shares = torch.softmax(_scaled_product(q_h, k_h), -1)
+            shares = chunk.shares(q_h, k_h)
             grad_v_h.copy_(torch.bmm(shares.transpose(1, 2), up_h))
             slope = torch._softmax_backward_data(_scaled_product(up_h, v_h), shares, -1, shares.dtype)
             grad_q_h.copy_(torch.bmm(slope, k_h))
@@ -165,7 +186,7 @@ def _attention_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_normed, x, (width,), mean, rstd, gamma, beta, [True, True, True]
     )
     grad_w, grad_b = (_paired(rows, ctx.heads, inverse=True) for rows in (grad_w, grad_b))
-    return grad_x, grad_gamma, grad_beta, grad_w, grad_b, *[None] * 6
+    return grad_x, grad_gamma, grad_beta, grad_w, grad_b, *[None] * 7
 
 
 def norm_attention(
@@ -180,6 +201,8 @@ def norm_attention(
     time: Tensor,
     heads: int,
     queries: Tensor | None = None,
+    visible: Tensor | None = None,
+    buckets: Sequence[int] | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
     """packed_attention of norm_linear: the first half of a block up to its output projection (paper section 3.1).
@@ -188,25 +211,42 @@ def norm_attention(
         x: (total, D) packed tokens.
         norm_weight, norm_bias: (D,) of the LayerNorm.
         weight, bias: (3 D, D) and (3 D,), queries first, then keys and values, each head by head.
-        cu_seqlens, max_seqlen, time: see `packed_attention`.
+        cu_seqlens, max_seqlen, time, visible, buckets: see `packed_attention`.
         heads: H, a divisor of D.
         queries: (S,) int64, how many of each sequence's tokens need an answer: 1 (its first) or all; None: all.
 
     Returns: (total, D) in x's dtype, under autocast in autocast's. Tokens beyond `queries` are not to be read: on a CPU
     they hold zeros without a gradient, elsewhere their answers.
-    Raises: ValueError when the shapes do not fit together.
+    Raises: ValueError naming the argument that does not fit.
     """
-    if x.shape[1] % (2 * heads) or time.shape != x.shape[:1]:
+    width = x.shape[-1]
+    if heads < 1 or width % (2 * heads):
         raise ValueError(
-            "norm_attention takes x (total, D), D a multiple of 2 heads, and time (total,); "
-            f"got x {tuple(x.shape)}, {heads} heads, time {tuple(time.shape)}"
+            f"norm_attention: heads must be such that {width} features are a multiple of 2 heads; got {heads}"
         )
-    if x.device.type != "cpu":
-        qkv = norm_linear(x, norm_weight, norm_bias, weight, bias, eps)
-        return packed_attention(qkv.view(len(x), 3, heads, -1), cu_seqlens, max_seqlen, time=time).flatten(1)
+    if (
+        x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or triton_wanted("packed_attention", x, product_dtype(weight))
+    ):
+        qkv = norm_linear(x, norm_weight, norm_bias, weight, bias, eps).view(x.shape[0], 3, heads, -1)
+        return packed_attention(
+            qkv, cu_seqlens, max_seqlen, time=time, visible=visible, buckets=buckets
+        ).flatten(1)  # fmt: skip
+    expect_shapes(
+        "norm_attention",
+        x=(x, (x.shape[0], width)),
+        norm_weight=(norm_weight, (width,)),
+        norm_bias=(norm_bias, (width,)),
+        weight=(weight, (3 * width, width)),
+        bias=(bias, (3 * width,)),
+        time=(time, (x.shape[0],)),
+        visible=(visible, (x.shape[0],)),
+    )
+    check_sequences("norm_attention", cu_seqlens, x.shape[0], max_seqlen, time, visible)
     dtype = product_dtype(x)
     with torch.autocast("cpu", enabled=False):
         out: Tensor = _NormAttention.apply(
-            x, norm_weight, norm_bias, weight, bias, cu_seqlens, queries, time, heads, eps, dtype
+            x, norm_weight, norm_bias, weight, bias, cu_seqlens, queries, time, visible, heads, eps, dtype
         )
     return out

@@ -1,10 +1,13 @@
-"""python -m slim_kernels.check: compile every launch on file, in bfloat16, without a GPU, and look at the result.
+"""python -m slim_kernels.check: compile every launch on file, without a GPU, and look at the result.
 
 Prints registers, spilled bytes, shared memory and tensor-core instructions of each kernel; exits with 1 when one
 spills, asks for more shared memory than its architecture has, or multiplies without tensor cores.
 """
 
+import argparse
 import itertools
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -18,12 +21,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from slim_kernels import attention_triton
-from slim_kernels.launch import ATTENTION, attention_launch
+from slim_kernels import (
+    attention_triton,
+    embed_triton,
+    linear_triton,
+    norm_triton,
+    prototype_triton,
+    swiglu_triton,
+)
+from slim_kernels.launch import LAUNCHES, Shipped, choose
 
-SHARED_KB = {80: 163, 90: 227, 100: 227}
-HEAD_SIZES = (16, 32, 64)
-TYPES = {"qkv": "bf16", "out": "bf16", "grad": "bf16", "grad_qkv": "bf16", "time": "i32", "cu_seqlens": "i32"}
+MODULES = (attention_triton, embed_triton, linear_triton, norm_triton, prototype_triton, swiglu_triton)
+KERNELS: dict[str, Shipped] = {name: kernel for module in MODULES for name, kernel in module.SHIPPED.items()}
+# 8.6, 8.9 and 12.x take the launches of 8.0 and have 99 KB.
+SHARED_KB = {80: 99, 90: 227, 100: 227}
 TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b")
 
 
@@ -33,9 +44,14 @@ class Case:
 
     kernel: str
     architecture: int
+    dtype: str
     constants: dict[str, Any]
     warps: int
     stages: int
+
+    def __str__(self) -> str:
+        constants = " ".join(f"{name}={value}" for name, value in self.constants.items() if name != "PRECISION")
+        return f"{self.kernel:<27}{self.architecture:>4} {self.dtype:<5}{constants:<72}"
 
 
 @dataclass(frozen=True)
@@ -53,29 +69,30 @@ class Usage:
             return "spills"
         if self.shared > SHARED_KB[case.architecture] * 1024:
             return "too much shared memory"
-        return "" if self.tensor_core else "no tensor cores"
+        return "" if self.tensor_core or not KERNELS[case.kernel].matrix else "no tensor cores"
 
 
-def cases() -> Iterator[Case]:
-    """Every launch on file, with every head size, with and without a visibility mask."""
-    for (kernel, by_architecture), head, visible in itertools.product(ATTENTION.items(), HEAD_SIZES, (False, True)):
-        for architecture, options in by_architecture.items():
-            for longest in sorted({option[0] for option in options}):
-                launch = attention_launch(kernel, longest, head, architecture)
-                warps, stages = launch.pop("num_warps"), launch.pop("num_stages")
-                constants = {"H": 8, "D": head, "VISIBLE": visible, "PRECISION": "ieee", **launch}
-                yield Case(kernel, architecture, constants, warps, stages)
+def cases(dtypes: tuple[str, ...]) -> Iterator[Case]:
+    """Every launch on file with every set of constants it is meant for."""
+    for name, by_architecture in LAUNCHES.items():
+        kernel = KERNELS[name]
+        for (architecture, options), dtype in itertools.product(by_architecture.items(), dtypes):
+            for sizes in itertools.product(*kernel.sizes):
+                tile = choose(options, *sizes)
+                shape = {key: value for key, value in tile.items() if not key.startswith("num_")}
+                for variant in kernel.variants(*sizes):
+                    yield Case(name, architecture, dtype, variant | shape, tile["num_warps"], tile["num_stages"])
 
 
 def compile_case(case: Case) -> Usage:
     """Compile for the case's architecture and read the binary's resource usage."""
-    function = getattr(attention_triton, f"{case.kernel}_kernel")
-    names = function.arg_names
+    kernel = KERNELS[case.kernel]
+    names = kernel.function.arg_names
     signature = {name: _type(name, case) for name in names}
     place = {name: (number,) for number, name in enumerate(names)}
     compiled = triton.compile(
         ASTSource(
-            function,
+            kernel.function,
             signature,
             {place[name]: value for name, value in case.constants.items()},
             {place[name]: [["tt.divisibility", 16]] for name in names if signature[name].startswith("*")},
@@ -94,30 +111,44 @@ def compile_case(case: Case) -> Usage:
 
 
 def _type(name: str, case: Case) -> str:
+    kernel = KERNELS[case.kernel]
     if name in case.constants:
         return "constexpr"
-    if name in ("scale", "total"):
-        return "fp32" if name == "scale" else "i32"
-    if name == "visible":
-        return "*i1" if case.constants["VISIBLE"] else "*i32"
-    return "*" + TYPES.get(name, "fp32")
+    return kernel.scalars[name] if name in kernel.scalars else "*" + kernel.types[name].replace("T", case.dtype)
 
 
-def main() -> int:
+def _look(case: Case) -> tuple[Usage | None, str]:
+    try:
+        usage = compile_case(case)
+    except Exception as error:  # whatever the compiler says is what the table shows
+        return None, f"does not compile: {error!s:.200}".replace("\n", " ")
+    return usage, usage.fault(case)
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Returns the process' exit status."""
-    print(f"{'kernel':<18}{'sm':>4}{'head':>6}{'tile':>9}{'mask':>6}{'regs':>6}{'spill':>7}{'shared':>9}{'mma':>5}")
+    parser = argparse.ArgumentParser("python -m slim_kernels.check", description=__doc__)
+    parser.add_argument(
+        "--kernel", choices=sorted(LAUNCHES), action="append", help="only this kernel (may be repeated)"
+    )
+    parser.add_argument("--architecture", type=int, choices=sorted(SHARED_KB), action="append", help="only this one")
+    parser.add_argument("--dtype", choices=("bf16", "fp16"), action="append", help="only this one; both otherwise")
+    told = parser.parse_args(arguments)
+    chosen = [
+        case
+        for case in cases(tuple(told.dtype or ("bf16", "fp16")))
+        if case.kernel in (told.kernel or LAUNCHES) and case.architecture in (told.architecture or SHARED_KB)
+    ]
     faults = 0
-    for case in cases():
-        usage, constants = compile_case(case), case.constants
-        fault = usage.fault(case)
-        faults += bool(fault)
-        tile, mask = f"{constants['BM']}x{constants['BN']}", "yes" if constants["VISIBLE"] else "no"
-        print(
-            f"{case.kernel:<18}{case.architecture:>4}{constants['D']:>6}{tile:>9}{mask:>6}{usage.registers:>6}"
-            f"{usage.spilled:>7}{usage.shared:>9}{usage.tensor_core:>5}  {fault}",
-            flush=True,
-        )
-    print(f"{faults} faults" if faults else "every launch is sound")
+    print(f"{'kernel':<27}{'sm':>4} {'type':<5}{'constants':<72}{'regs':>5}{'spill':>6}{'shared':>8}{'mma':>5}")
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for case, (usage, fault) in zip(chosen, pool.imap(_look, chosen), strict=True):
+            faults += bool(fault)
+            figures = (
+                f"{usage.registers:>5}{usage.spilled:>6}{usage.shared:>8}{usage.tensor_core:>5}" if usage else " " * 24
+            )
+            print(f"{case}{figures}  {fault}", flush=True)
+    print(f"{faults} faults" if faults else f"every launch is sound ({len(chosen)} compiled)")
     return 1 if faults else 0
 
 

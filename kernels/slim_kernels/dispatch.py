@@ -1,35 +1,54 @@
-"""Which implementation an operation takes: PyTorch's (the reference) or the Triton kernels."""
+"""Which implementation an operation takes: the Triton kernels or PyTorch's operations."""
 
 import importlib.util
 import os
 import warnings
 from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 VARIABLE = "SLIM_KERNELS"
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
-def triton_wanted(x: Tensor) -> bool:
-    """Whether SLIM_KERNELS=triton asks for the Triton kernels and x is where they run.
+def triton_wanted(operation: str, x: Tensor, dtype: torch.dtype, obstacle: str = "") -> bool:
+    """Whether `operation` on x's device, with matrix products in `dtype`, takes its Triton kernels.
 
-    They run on CUDA tensors, and on the CPU under TRITON_INTERPRET=1. Unset, or SLIM_KERNELS=reference: PyTorch's
-    operations, until the kernels' figures from a GPU are on record.
-    Raises: ValueError for another value, or when triton is asked for and not installed.
+    They run on CUDA tensors (compute capability 8.0 and newer) in bfloat16 and float16, and under TRITON_INTERPRET=1 on
+    CPU tensors in float16, float32 and float64. SLIM_KERNELS=reference takes PyTorch's operations everywhere,
+    SLIM_KERNELS=triton demands that triton is installed. obstacle: why the kernels can't take these arguments, or "";
+    then, and for other dtypes, PyTorch's operations run, with one warning.
+    Raises: ValueError for another value of SLIM_KERNELS, or when triton is demanded and not installed.
     """
-    choice = os.environ.get(VARIABLE) or "reference"
-    if choice == "reference":
-        return False
-    if choice != "triton":
-        raise ValueError(f"{VARIABLE}={choice!r} is not known; set it to reference or triton")
-    if not _triton_installed():
+    choice = os.environ.get(VARIABLE) or "auto"
+    if choice not in ("auto", "reference", "triton"):
+        raise ValueError(f"{VARIABLE}={choice!r} is not known; set it to reference or triton, or unset it")
+    if choice == "triton" and not TRITON_INSTALLED:
         raise ValueError(f"{VARIABLE}=triton, but triton is not installed; install it or unset the variable")
-    return x.device.type == "cuda" or (x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
+    interpreted = x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if choice == "reference" or not (interpreted or x.device.type == "cuda") or not TRITON_INSTALLED:
+        return False
+    # The interpreter computes bfloat16 wrongly; on a GPU float32 products would need other tiles.
+    known = (torch.float16, torch.float32, torch.float64) if interpreted else (torch.float16, torch.bfloat16)
+    if dtype not in known:
+        obstacle = f"{dtype} products on {x.device.type}"
+    elif x.device.type == "cuda" and _capability(x.device) < (8, 0):
+        obstacle = "devices before compute capability 8.0"
+    if obstacle:
+        warn_once(f"{operation} has no Triton kernel for {obstacle}; PyTorch's operations run instead")
+    return not obstacle
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which x is multiplied by weights: autocast's where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 @lru_cache
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 @lru_cache

@@ -1,47 +1,120 @@
-"""How each Triton kernel is launched: plain data by architecture, for bfloat16, checked by
-`python -m slim_kernels.check`.
+"""How each Triton kernel is launched: plain data by architecture, checked by `python -m slim_kernels.check`.
 
-Nothing is tuned in a user's run.
+Nothing is tuned in a user's run: `python -m benchmarks.tune` times alternatives offline, and what wins is written here.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 
-# kernel -> compute capability -> (longest sequence, largest head, queries a block, keys a block, warps, stages): the
-# first that is large enough is taken.
-SMALL = (32, 64, 32, 32, 4, 2)
-ATTENTION = {
-    "forward": {
-        80: [SMALL, (1024, 64, 64, 64, 4, 2)],
-        90: [SMALL, (1024, 64, 64, 64, 4, 2)],
-        100: [SMALL, (1024, 64, 64, 32, 4, 2)],
+Option = tuple[tuple[int, ...], dict[str, int]]
+
+
+def _options(names: str, *rows: tuple[tuple[int, ...], tuple[int, ...]]) -> list[Option]:
+    """(limits, tile sizes of `names`, then warps and stages), the smallest limits first."""
+    keys = (*names.split(), "num_warps", "num_stages")
+    return [(limits, dict(zip(keys, numbers, strict=True))) for limits, numbers in rows]
+
+
+_SHORT = ((32, 64), (32, 32, 4, 3))
+_HEADS_BY_64 = ((1024, 64), (32, 32, 4, 2))
+# kernel -> compute capability -> options; limits are (longest sequence, head size) for attention, (width,) elsewhere.
+# 80 stands for every device without an entry of its own, also those with 99 KB of shared memory (8.6, 8.9, 12.x).
+LAUNCHES: dict[str, dict[int, list[Option]]] = {
+    "attention_forward": {
+        80: _options("BM BN", _SHORT, ((1024, 64), (64, 64, 4, 2))),
+        90: _options("BM BN", _SHORT, ((1024, 64), (64, 64, 4, 2))),
+        100: _options("BM BN", _SHORT, ((1024, 64), (64, 32, 4, 2))),
     },
-    "backward_queries": {
-        80: [SMALL, (1024, 32, 64, 32, 4, 2), (1024, 64, 32, 32, 4, 2)],
-        90: [SMALL, (1024, 32, 64, 64, 4, 2), (1024, 64, 32, 32, 4, 2)],
-        100: [SMALL, (1024, 32, 64, 64, 4, 2), (1024, 64, 32, 32, 4, 2)],
+    "attention_backward_queries": {
+        80: _options("BM BN", _SHORT, ((1024, 32), (64, 32, 4, 2)), _HEADS_BY_64),
+        90: _options("BM BN", _SHORT, ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
+        100: _options("BM BN", _SHORT, ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
     },
-    "backward_keys": {
-        80: [SMALL, (1024, 32, 32, 64, 4, 2), (1024, 64, 32, 32, 4, 2)],
-        90: [SMALL, (1024, 32, 32, 64, 4, 2), (1024, 64, 32, 32, 4, 2)],
-        100: [SMALL, (1024, 32, 64, 64, 4, 2), (1024, 64, 32, 32, 4, 2)],
+    "attention_backward_keys": {
+        80: _options("BM BN", _SHORT, ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64),
+        90: _options("BM BN", _SHORT, ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64),
+        100: _options("BM BN", _SHORT, ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
+    },
+    "linear": {
+        80: _options("BM BN", ((256,), (64, 64, 4, 2))),
+        90: _options("BM BN", ((256,), (128, 64, 8, 3))),
+        100: _options("BM BN", ((256,), (128, 64, 8, 3))),
+    },
+    "norm_backward": {
+        80: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 4, 1))),
+        90: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 4, 1))),
+        100: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 4, 1))),
+    },
+    "norm_swiglu": {
+        80: _options("BM BF EARLY", ((256,), (64, 32, 0, 8, 2))),
+        90: _options("BM BF EARLY", ((256,), (64, 32, 1, 8, 2))),
+        100: _options("BM BF EARLY", ((128,), (64, 64, 1, 8, 2)), ((256,), (64, 64, 1, 8, 1))),
+    },
+    "norm_swiglu_backward": {
+        80: _options("BM BF", ((256,), (64, 32, 8, 1))),
+        90: _options("BM BF", ((256,), (64, 32, 8, 2))),
+        100: _options("BM BF", ((256,), (64, 32, 8, 2))),
+    },
+    "embed": {
+        80: _options("BM", ((256,), (32, 8, 1))),
+        90: _options("BM", ((64,), (64, 4, 1)), ((128,), (64, 8, 1)), ((256,), (32, 8, 1))),
+        100: _options("BM", ((64,), (64, 4, 1)), ((128,), (64, 8, 1)), ((256,), (32, 8, 1))),
+    },
+    "embed_backward": {
+        80: _options("BM BF", ((256,), (16, 64, 8, 1))),
+        90: _options("BM BF", ((256,), (32, 64, 8, 2))),
+        100: _options("BM BF", ((64,), (32, 64, 4, 1)), ((256,), (16, 64, 8, 2))),
+    },
+    "attend": {
+        80: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 32, 8, 2))),
+        90: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
+        100: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
+    },
+    "log_sum_exp": {
+        80: _options("BM BN", ((256,), (64, 64, 8, 2))),
+        90: _options("BM BN", ((256,), (128, 64, 8, 3))),
+        100: _options("BM BN", ((256,), (128, 64, 8, 3))),
     },
 }
 
 
-def attention_launch(kernel: str, max_seqlen: int, head: int, architecture: int) -> dict[str, int]:
-    """Tile sizes, warps and stages for sequences of up to `max_seqlen` tokens and heads of `head` features."""
-    options = ATTENTION[kernel][architecture]
-    fitting = (option for option in options if max_seqlen <= option[0] and head <= option[1])
-    return dict(zip(("BM", "BN", "num_warps", "num_stages"), next(fitting, options[-1])[2:], strict=True))
+@dataclass(frozen=True)
+class Shipped:
+    """A kernel as `python -m slim_kernels.check` compiles it."""
+
+    function: Any
+    """The Triton kernel."""
+    types: dict[str, str]
+    """What its pointers point at: Triton's names, or T for the dtype of the matrix products."""
+    sizes: tuple[tuple[int, ...], ...]
+    """For each size that LAUNCHES asks for, those to compile."""
+    variants: Callable[..., Iterator[dict[str, Any]]]
+    """From one of these sizes each, all constants but the tile sizes."""
+    scalars: dict[str, str] = field(default_factory=dict)
+    """Types of its plain numbers."""
+    matrix: bool = True
+    """Whether it multiplies matrices, and so must use tensor cores."""
+
+
+def launch(kernel: str, device: torch.device, *sizes: int) -> dict[str, int]:
+    """Tile sizes, warps and stages of the first option of `kernel` that is large enough for `sizes`."""
+    return choose(LAUNCHES[kernel][architecture(device)], *sizes)
+
+
+def choose(options: list[Option], *sizes: int) -> dict[str, int]:
+    """The first option that is large enough, else the last."""
+    fitting = (tile for limits, tile in options if all(s <= limit for s, limit in zip(sizes, limits, strict=True)))
+    return next(fitting, options[-1][1])
 
 
 @lru_cache
 def architecture(device: torch.device) -> int:
-    """The newest architecture on file that is not newer than the device's; the oldest for an interpreter on a CPU."""
-    known = sorted(next(iter(ATTENTION.values())))
+    """The entry of LAUNCHES for a device; the oldest for an interpreter on a CPU."""
     if device.type != "cuda":
-        return known[0]
-    major, minor = torch.cuda.get_device_capability(device)
-    return max([cc for cc in known if cc <= 10 * major + minor], default=known[0])
+        return 80
+    major, _ = torch.cuda.get_device_capability(device)
+    return 10 * major if major in (9, 10) else 80

@@ -17,7 +17,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slim_kernels.sinkhorn import ExpLogits, chunk_rows, computing_dtype, sinkhorn_scaling
+from slim_kernels.checks import check_targets, expect_shapes
+from slim_kernels.dispatch import triton_wanted
+from slim_kernels.sinkhorn import LEAST_TEMPERATURE, ExpLogits, chunk_rows, computing_dtype, sinkhorn_scaling
 
 
 def _teacher_pass(
@@ -97,6 +99,7 @@ class _PrototypeLoss(torch.autograd.Function):
         teacher_prototypes: Tensor,
         target: Tensor | None,
         weight: Tensor,
+        valid: Tensor | None,
         student_temp: float,
         teacher_temp: float,
         iterations: int,
@@ -106,7 +109,7 @@ class _PrototypeLoss(torch.autograd.Function):
         dtype = torch.promote_types(computing_dtype(teacher, teacher_temp), computing_dtype(student, student_temp))
         e, c, x, d, w = (v.detach().to(dtype) for v in (student, prototypes, teacher, teacher_prototypes, weight))
         kernel = ExpLogits(x, d, teacher_temp, keep=True)
-        scale = sinkhorn_scaling(kernel, iterations, group)
+        scale = sinkhorn_scaling(kernel, iterations, group, valid)
         student_grad = torch.empty_like(e) if need_student else None
         prototype_grad = torch.zeros_like(c) if need_prototypes else None
         if target is None:
@@ -131,7 +134,7 @@ class _PrototypeLoss(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_loss = grad_outputs[0]
         grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
-        return (*grads, None, None, None, None, None, None, None, None)
+        return (*grads, *[None] * 9)
 
 
 def prototype_loss(
@@ -142,6 +145,7 @@ def prototype_loss(
     *,
     target: Tensor | None = None,
     weight: Tensor | None = None,
+    valid: Tensor | None = None,
     student_temp: float,
     teacher_temp: float,
     sinkhorn_iterations: int = 3,
@@ -158,11 +162,13 @@ def prototype_loss(
         target: int64 (S,), the teacher row that each student row is compared with, or (S, R): R rows whose
             cross-entropies are averaged. None: row i with row i, which needs S = N.
         weight: (S,) weight of each student row (None: ones).
+        valid: (N,) bool, teacher rows that count (None: all). The others are padding: Sinkhorn-Knopp passes them over,
+            and the student rows that look at them need weight 0 (without `target` they get it).
         student_temp, teacher_temp: temperatures, at least 0.004.
         sinkhorn_iterations: at least 1.
 
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
-    Raises: ValueError for shapes, targets' dtype or temperatures that do not fit.
+    Raises: ValueError for shapes, devices, targets or temperatures that do not fit, naming the argument.
     Memory: O(N + S + K) times D, two chunks of logits of fixed size, and up to KEPT_LOGITS of the teacher's
     exponentials, whatever N and K.
     """
@@ -179,16 +185,51 @@ def prototype_loss(
         if target.dtype != torch.int64 or target.dim() not in (1, 2) or len(target) != s:
             raise ValueError(f"target must be int64 ({s},) or ({s}, R); got {target.dtype} {tuple(target.shape)}")
         target = target[:, None] if target.dim() == 1 else target
+    k, d = student_prototypes.shape
+    expect_shapes(
+        "prototype_loss",
+        student=(student, (s, d)),
+        student_prototypes=(student_prototypes, (k, d)),
+        teacher=(teacher, (n, d)),
+        teacher_prototypes=(teacher_prototypes, (k, d)),
+        target=(target, () if target is None else tuple(target.shape)),
+        weight=(weight, (s,)),
+        valid=(valid, (n,)),
+    )
+    if target is not None:
+        check_targets(target, n)
+    for name, temperature in (("student_temp", student_temp), ("teacher_temp", teacher_temp)):
+        if not temperature >= LEAST_TEMPERATURE:
+            raise ValueError(f"{name} is {temperature}; it must be at least {LEAST_TEMPERATURE}")
+    if sinkhorn_iterations < 1:
+        raise ValueError(f"sinkhorn_iterations is {sinkhorn_iterations}; it must be at least 1")
     if weight is None:
         weight = student.new_ones(s)
+    if valid is not None and target is None:
+        weight = weight * valid
+    dtype = torch.float16 if student.device.type == "cuda" else torch.promote_types(student.dtype, torch.float32)
+    obstacle = f"features of {student.shape[1]} numbers, more than 256" if student.shape[1] > 256 else ""
+    if student.device.type == "cuda" and student.dtype == torch.float64:
+        obstacle = "float64 features"
+    if triton_wanted("prototype_loss", student, dtype, obstacle):
+        from slim_kernels import prototype_triton  # only where triton is installed
+
+        loss, _, _ = prototype_triton.prototype_loss(
+            student, student_prototypes, teacher, teacher_prototypes, target, weight, valid, student_temp, teacher_temp,
+            sinkhorn_iterations, None if group is None else group.group_name,
+            student.requires_grad and torch.is_grad_enabled(),
+            student_prototypes.requires_grad and torch.is_grad_enabled(),
+        )  # fmt: skip
+        return loss
     with torch.autocast(student.device.type, enabled=False):
-        loss: Tensor = _PrototypeLoss.apply(
+        loss = _PrototypeLoss.apply(
             student,
             student_prototypes,
             teacher,
             teacher_prototypes,
             target,
             weight,
+            valid,
             student_temp,
             teacher_temp,
             sinkhorn_iterations,

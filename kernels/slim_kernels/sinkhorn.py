@@ -13,6 +13,8 @@ from torch import Tensor
 CHUNK_LOGITS = 1 << 22
 # Exponentials that are kept instead of computed anew at every iteration: 64 MB in float32.
 KEPT_LOGITS = 1 << 24
+# exp(±1 / temperature), summed over everything, must fit float64.
+LEAST_TEMPERATURE = 0.004
 
 
 def chunk_rows(columns: int) -> int:
@@ -33,8 +35,8 @@ def computing_dtype(features: Tensor, temperature: float) -> torch.dtype:
     Logits of unit rows lie in [-1, 1] / temperature, so no maximum needs to be subtracted.
     Raises ValueError when not even float64 holds them (temperature below 0.004).
     """
-    if not temperature >= 0.004:
-        raise ValueError(f"the temperature is {temperature}; it must be at least 0.004")
+    if not temperature >= LEAST_TEMPERATURE:
+        raise ValueError(f"the temperature is {temperature}; it must be at least {LEAST_TEMPERATURE}")
     if features.dtype == torch.float64 or temperature < 0.033:
         return torch.float64
     return torch.float32
@@ -73,22 +75,27 @@ class ExpLogits:
             yield chunk, torch.mm(rows / self._temperature, self.prototypes.t(), out=out).exp_()
 
 
-def sinkhorn_scaling(kernel: ExpLogits, iterations: int = 3, group: dist.ProcessGroup | None = None) -> Tensor:
+def sinkhorn_scaling(
+    kernel: ExpLogits, iterations: int = 3, group: dist.ProcessGroup | None = None, valid: Tensor | None = None
+) -> Tensor:
     """The exponentials of `sinkhorn_potentials`, (K,), for a kernel whose rows are this rank's share.
+
+    valid: (N,) bool, rows that count; None: all.
 
     Raises: ValueError when there is no iteration.
     """
     if iterations < 1:
         raise ValueError(f"sinkhorn_iterations is {iterations}; it must be at least 1")
     features, k = kernel.rows, len(kernel.prototypes)
-    count = torch.tensor(float(len(features)), dtype=features.dtype, device=features.device)
+    ones = features.new_ones(len(features)) if valid is None else valid.to(features.dtype)
+    count = ones.sum()
     if group is not None:
         dist.all_reduce(count, group=group)
     scale: Tensor | None = None
     for _ in range(iterations):
         columns = features.new_zeros(k)
-        for _rows, chunk in kernel:
-            row_weight = chunk.new_ones(len(chunk)) if scale is None else 1 / (count * (chunk @ scale))
+        for rows, chunk in kernel:
+            row_weight = ones[rows] if scale is None else ones[rows] / (count * (chunk @ scale))
             columns.addmv_(chunk.t(), row_weight)
         if group is not None:
             dist.all_reduce(columns, group=group)

@@ -4,10 +4,10 @@ the release).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from slim_kernels import linear_residual, norm_attention, norm_swiglu
+from slim_kernels import embed_tokens, linear_residual, norm_attention, norm_swiglu
 from torch import Tensor, nn
 
 from slim_fast.errors import UserError
@@ -32,6 +32,9 @@ class EncoderConfig:
     """Register tokens."""
     patch_frames: int = 8
     """Frames of a temporal token."""
+    attention: Literal["all", "visible"] = "all"
+    """all: every token is attended to (the published recipe). visible: mask tokens ask but are not asked, and those of
+    local views, which no loss reads, are left out of the batch."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.heads < 1 or self.width % self.heads or self.width // self.heads % 2:
@@ -88,6 +91,8 @@ class Block(nn.Module):
             time=packed.time,
             heads=self.heads,
             queries=None if read is None else read.queries,
+            visible=packed.visible,
+            buckets=packed.buckets,
             eps=NORM_EPS,
         )
         if read is not None:
@@ -107,15 +112,6 @@ class PatchEmbed(nn.Module):
     def __init__(self, config: EncoderConfig, channels: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(channels, config.width, (config.patch_frames, 1), (config.patch_frames, 1))
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """(N, T, V, C) -> (N, T / patch, V, D)."""
-        n, _, joints, channels = clips.shape
-        weight = self.proj.weight
-        patches = (
-            clips.view(n, -1, weight.shape[2], joints, channels).permute(0, 1, 3, 4, 2).flatten(3)
-        )  # (…, C * patch)
-        return F.linear(patches, weight.flatten(1), self.proj.bias)
 
 
 class Encoder(nn.Module):
@@ -149,43 +145,66 @@ class Encoder(nn.Module):
         nn.init.normal_(self.register_tokens, std=1e-6)
         nn.init.zeros_(self.mask_token)
 
-    def embed(self, views: Sequence[Tensor], masks: Sequence[Tensor | None]) -> tuple[Tensor, Packing]:
-        """Clips of several lengths to packed tokens.
+    def embed(self, views: Sequence[Tensor], masks: Sequence[Tensor | None], packed: Packing) -> Tensor:
+        """Clips of several lengths to the packed tokens (total, D) that `packed` holds.
 
         views: per group (N, T, V, C), T a multiple of patch_frames; masks: per group (N, T / patch, V) bool (True: the
-        mask token stands in) or None. Returns tokens (total, D) and their packing.
+        mask token stands in) or None.
         """
         cls = self.cls_token[0] + self.pos_embed[0, :1]
-        prefix = torch.cat([cls, self.register_tokens[0]])  # (1 + registers, D)
-        sequences = []
-        for clips, mask in zip(views, masks, strict=True):
+        weight, bias = self.patch_embed.proj.weight[..., 0], self.patch_embed.proj.bias
+        assert bias is not None
+        return embed_tokens(
+            views,
+            masks,
+            weight,
+            bias,
+            self.mask_token[0],
+            self.pos_embed[0, 1:],
+            torch.cat([cls, self.register_tokens[0]]),
+            index=packed.index,
+        )
+
+    def pack(
+        self,
+        views: Sequence[Tensor],
+        masks: Sequence[Tensor | None] | None = None,
+        unread: Sequence[bool] | None = None,
+    ) -> Packing:
+        """Where the tokens of clips (N, T, V, C) of several lengths lie once they are embedded.
+
+        masks, and unread (whether nobody reads a group's masked tokens; None: they are read) matter where attention is
+        to visible tokens only.
+        Raises: UserError for clips of another shape.
+        """
+        for clips in views:
             if clips.shape[2:] != (self.joints, self.channels) or clips.shape[1] % self.config.patch_frames:
                 raise UserError(
                     f"The encoder takes clips (N, T, {self.joints} joints, {self.channels} channels), T a multiple of "
                     f"{self.config.patch_frames}; got {tuple(clips.shape)}."
                 )
-            tokens = self.patch_embed(clips)
-            if mask is not None:
-                tokens = torch.where(mask[..., None], self.mask_token.to(tokens.dtype), tokens)
-            tokens = (tokens + self.pos_embed[0, 1:]).flatten(1, 2)
-            head = prefix.to(tokens.dtype).expand(len(clips), -1, -1)
-            sequences.append(torch.cat([head, tokens], 1).flatten(0, 1))
-        return torch.cat(sequences), self.pack(views)
-
-    def pack(self, views: Sequence[Tensor]) -> Packing:
-        """Where the tokens of clips (N, T, V, C) of several lengths lie once they are embedded."""
-        groups = tuple((len(clips), clips.shape[1] // self.config.patch_frames) for clips in views)
-        return packing(groups, 1 + self.config.registers, self.joints, self.pos_embed.device)
+        groups = tuple((clips.shape[0], clips.shape[1] // self.config.patch_frames) for clips in views)
+        packed = packing(groups, 1 + self.config.registers, self.joints, self.pos_embed.device)
+        if masks is None or self.config.attention == "all":
+            return packed
+        return packed.only_visible_asked(masks, unread or [False] * len(groups))
 
     def forward(
-        self, views: Sequence[Tensor], masks: Sequence[Tensor | None], read: Reading | None = None
+        self,
+        views: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        packed: Packing | None = None,
+        read: Reading | None = None,
     ) -> tuple[Tensor, Packing]:
         """All sequences of all groups in one packed pass.
 
-        views, masks: see `embed`. read: the packed rows that are needed; the last block answers only them.
+        views, masks: see `embed`. packed: from `pack`; None: every token. read: the packed rows that are needed; the
+        last block answers only them.
         Returns final-LayerNormed features, (total, D) or (R, D), and the packing.
         """
-        x, packed = self.embed(views, masks)
+        if packed is None:
+            packed = self.pack(views, masks)
+        x = self.embed(views, masks, packed)
         for block in self.blocks[:-1]:
             x = block(x, packed)
         return self.norm(self.blocks[-1](x, packed, read)), packed
@@ -206,11 +225,12 @@ class Encoder(nn.Module):
 
     def last_blocks(self, clips: Tensor, mask: Tensor | None, n: int) -> list[tuple[Tensor, Tensor]]:
         """(patches (N, T / patch * V, D), CLS (N, D)) of the last n blocks for clips (N, T, V, C), oldest first."""
-        h, packed = self.embed([clips], [mask])
+        packed = self.pack([clips], [mask])
+        h = self.embed([clips], [mask], packed)
         outputs = []
         for number, block in enumerate(self.blocks):
             h = block(h, packed)
             if number >= len(self.blocks) - n:
-                sequences = self.norm(h).unflatten(0, (len(clips), -1))
+                sequences = self.norm(h).unflatten(0, (clips.shape[0], -1))
                 outputs.append((sequences[:, packed.prefix :], sequences[:, 0]))
         return outputs

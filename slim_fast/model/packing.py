@@ -1,6 +1,7 @@
 """Sequences of several lengths laid end to end, without padding."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -12,7 +13,7 @@ class Packing:
     """Where the sequences of a packed batch lie.
 
     groups: (sequences, temporal tokens T) of neighbouring sequences of one size; a sequence is
-    [prefix tokens, T * V patch tokens, time-major].
+    [prefix tokens, T * V patch tokens, time-major], less those that are left out.
     """
 
     groups: tuple[tuple[int, int], ...]
@@ -23,30 +24,60 @@ class Packing:
     time: Tensor
     """int32 (total,), temporal index of each patch token, -1 for prefix tokens."""
     max_seqlen: int
+    index: Tensor | None = None
+    """int64 (total,), where tokens are left out: which of the whole sequences' tokens these are."""
+    visible: Tensor | None = None
+    """(total,) bool, which tokens may be attended to; None: all."""
 
     @property
     def first(self) -> Tensor:
         """int64 (S,), each sequence's first token, which is its CLS."""
         return self.cu_seqlens[:-1].long()
 
-    def patches(self, x: Tensor) -> list[Tensor]:
-        """The patch tokens of each group: packed (total, D) -> [(sequences, T * V, D)], views of x."""
-        sizes = [n * (self.prefix + t * self.joints) for n, t in self.groups]
-        parts = zip(x.split(sizes), self.groups, strict=True)
-        return [part.unflatten(0, (n, -1))[:, self.prefix :] for part, (n, _) in parts]
+    @property
+    def buckets(self) -> list[int]:
+        """Sequences of each group, and how long they are at most, in turn."""
+        return [number for n, t in self.groups for number in (n, self.prefix + t * self.joints)]
 
     def reading(self, masks: list[Tensor | None]) -> "Reading":
-        """Every CLS, then the masked patch tokens: masks per group (sequences, T * V) bool, None: no patch."""
-        index, rows = torch.arange(len(self.time), device=self.time.device)[:, None], [self.first]
-        queries = [self.first[:0]]
-        for tokens, mask in zip(self.patches(index), masks, strict=True):
-            sequences, patches, _ = tokens.shape
-            asked = torch.ones(sequences, dtype=torch.int64, device=index.device)
+        """Every CLS, then the masked patch tokens: masks per group (sequences, T * V) bool, None: no patch.
+
+        A group with a mask must be whole.
+        """
+        groups = self.first.split([n for n, _ in self.groups])
+        rows, queries = [self.first], [self.first[:0]]
+        for first, mask, (_, t) in zip(groups, masks, self.groups, strict=True):
+            asked = torch.ones_like(first)
             if mask is not None:
-                rows.append(tokens[..., 0][mask])
-                asked = torch.where(mask.any(1), self.prefix + patches, asked)
+                patches = torch.arange(t * self.joints, device=first.device) + self.prefix
+                rows.append((first[:, None] + patches)[mask])
+                asked = torch.where(mask.any(1), self.prefix + t * self.joints, asked)
             queries.append(asked)
         return Reading(torch.cat(rows), torch.cat(queries))
+
+    def only_visible_asked(self, masks: Sequence[Tensor | None], left_out: Sequence[bool]) -> "Packing":
+        """This packing of whole sequences with masked tokens as queries only.
+
+        masks: per group (sequences, T, V) bool or None; left_out: whether the group's masked tokens go altogether.
+        Their number is read on the host.
+        """
+        visible, kept = [], []
+        for mask, out, (n, t) in zip(masks, left_out, self.groups, strict=True):
+            seen = torch.ones(n, self.prefix + t * self.joints, dtype=torch.bool, device=self.time.device)
+            if mask is not None:
+                seen[:, self.prefix :] = ~mask.flatten(1)
+            visible.append(seen)
+            kept.append(seen if out else torch.ones_like(seen))
+        if all(mask is None for mask in masks):
+            return self
+        lengths = torch.cat([group.sum(1) for group in kept])
+        index = torch.cat([group.flatten() for group in kept]).nonzero()[:, 0]
+        bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(torch.int32)
+        seen = torch.cat([group.flatten() for group in visible])[index]
+        whole = len(index) == len(self.time)
+        return replace(
+            self, cu_seqlens=bounds, time=self.time[index], index=None if whole else index, visible=seen
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,15 +90,22 @@ class Reading:
     """int64 (S,), how many of each sequence's tokens hold all that is needed: 1, only its CLS, or all."""
 
 
-@lru_cache(maxsize=64)
 def packing(groups: tuple[tuple[int, int], ...], prefix: int, joints: int, device: torch.device) -> Packing:
-    """The packing of `groups`; kept, because a run asks for the same few again and again."""
-    lengths = [prefix + t * joints for n, t in groups for _ in range(n)]
-    bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    one = {t: torch.cat([torch.full((prefix,), -1), torch.arange(t).repeat_interleave(joints)]) for _, t in groups}
-    time = (
-        torch.cat([one[t].repeat(n) for n, t in groups]).to(torch.int32)
-        if groups
-        else torch.zeros(0, dtype=torch.int32)
-    )
-    return Packing(groups, prefix, joints, bounds.to(device), time.to(device), max(lengths, default=0))
+    """The packing of whole sequences; kept, because a run asks for the same few again and again."""
+    if torch.compiler.is_compiling():  # sizes may be symbols, which no cache takes
+        return _packing(groups, prefix, joints, device)
+    with torch.inference_mode(False):  # whoever asks next may train
+        return _kept_packing(groups, prefix, joints, device)
+
+
+def _packing(groups: tuple[tuple[int, int], ...], prefix: int, joints: int, device: torch.device) -> Packing:
+    zero = torch.zeros(1, dtype=torch.int32)
+    lengths = [torch.full((n,), prefix + t * joints, dtype=torch.int32) for n, t in groups]
+    bounds = torch.cat([zero, *lengths]).cumsum(0).to(torch.int32)
+    one = [torch.cat([torch.full((prefix,), -1), torch.arange(t).repeat_interleave(joints)]) for _, t in groups]
+    times = [sequence.to(torch.int32).repeat(n) for sequence, (n, _) in zip(one, groups, strict=True)]
+    longest = max([0, *(prefix + t * joints for _, t in groups)])
+    return Packing(groups, prefix, joints, bounds.to(device), torch.cat([zero[:0], *times]).to(device), longest)
+
+
+_kept_packing = lru_cache(maxsize=64)(_packing)

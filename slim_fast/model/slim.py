@@ -62,27 +62,32 @@ class SLiM(nn.Module):
         clips = [group.clips.flatten(0, 1) for group in views.groups]  # (B * n, w, V, C)
         masks = [group.mask.flatten(0, 1) for group in views.groups]  # (B * n, w / 8, V)
         counts = [group.clips.shape[1] for group in views.groups]
-        # Masked global views first: the encoder is faster on neighbours of which the same tokens are read.
-        order = masks[0].flatten(1).any(1).logical_not().argsort(stable=True)
-        place = order.argsort()
-        clips[0], masks[0] = clips[0][order], masks[0][order]
+        # The encoder is faster when neighbours are alike in the tokens that are read, and in how many are left.
+        alike = [masks[0].flatten(1).any(1), *(mask.flatten(1).sum(1) for mask in masks[1:])]
+        sort = [True] + [student.encoder.config.attention == "visible"] * (len(masks) - 1)
+        orders = [
+            key.argsort(descending=True, stable=True) if wanted else torch.arange(len(key), device=key.device)
+            for key, wanted in zip(alike, sort, strict=True)
+        ]
+        clips, masks = ([group[order] for group, order in zip(x, orders, strict=True)] for x in (clips, masks))
         global_mask = masks[0].flatten(1)  # (2 B, N)
         weight = (1.0 / (global_mask.sum(1).clamp_min(1) * 2 * batch))[:, None].expand_as(global_mask)[global_mask]
         hidden = global_mask if config.masked else None
 
-        read = student.encoder.pack(clips).reading([hidden] + [None] * (len(clips) - 1))
-        features, _ = student.encoder(clips, masks, read)
+        packed = student.encoder.pack(clips, masks, [False] + [True] * (len(clips) - 1))
+        read = packed.reading([hidden] + [None] * (len(clips) - 1))
+        features, _ = student.encoder(clips, masks, packed, read)
         sequences = len(read.queries)
-        cls = list(features[:sequences].split([batch * n for n in counts]))
-        cls[0] = cls[0][place]
-        cls = [part.unflatten(0, (batch, -1)) for part in cls]
+        groups = features[:sequences].split([batch * n for n in counts])
+        cls = [part[order.argsort()].unflatten(0, (batch, -1)) for part, order in zip(groups, orders, strict=True)]
 
         with torch.no_grad():
-            target, _ = teacher.encoder(clips[:1], [None], teacher.encoder.pack(clips[:1]).reading([hidden]))
+            packed = teacher.encoder.pack(clips[:1])
+            target, _ = teacher.encoder(clips[:1], [None], packed, packed.reading([hidden]))
 
         terms: dict[str, Tensor] = {}
         if config.contrastive:
-            target_cls = target[: 2 * batch][place].unflatten(0, (batch, 2))
+            target_cls = target[: 2 * batch][orders[0].argsort()].unflatten(0, (batch, 2))
             terms["contrastive"] = contrastive_loss(
                 cls, target_cls, student.contrastive_head, teacher.contrastive_head, teacher_temp
             )

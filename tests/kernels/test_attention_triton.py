@@ -8,7 +8,7 @@ from slim_kernels import packed_attention
 from torch import Tensor
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
-from slim_kernels.attention_triton import attention_backward, attention_forward
+from slim_kernels import attention_triton as triton_ops
 
 Problem = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
@@ -28,7 +28,7 @@ def problem(lengths: list[int], heads: int, d: int, hidden: bool, dtype: torch.d
 def both(lengths: list[int], qkv: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None) -> list[Tensor]:
     """Output and gradient of the kernels, then of the reference."""
     longest = max(lengths, default=0)
-    out, _ = attention_forward(qkv, cu_seqlens, longest, time, visible)
+    out, _ = triton_ops.packed_attention(qkv, cu_seqlens, longest, time, visible, None)
     want = packed_attention(qkv, cu_seqlens, longest, time=time, visible=visible)
     upstream = torch.randn_like(want)
     return [out, *torch.autograd.grad(out, qkv, upstream), want, *torch.autograd.grad(want, qkv, upstream)]
@@ -66,7 +66,7 @@ def test_the_widest_head():
 def test_gradcheck():
     qkv, cu_seqlens, time, visible = problem([3, 5], 1, 16, True)
     assert torch.autograd.gradcheck(
-        lambda x: attention_forward(x, cu_seqlens, 5, time, visible)[0], (qkv,), fast_mode=True
+        lambda x: triton_ops.packed_attention(x, cu_seqlens, 5, time, visible, None)[0], (qkv,), fast_mode=True
     )
 
 
@@ -76,8 +76,11 @@ def test_non_contiguous_inputs():
     loose_time, loose_bounds = (v.repeat_interleave(2)[::2] for v in (time, cu_seqlens))
     hidden = torch.arange(13) % 3 > 0
     hidden[[0, 9]] = True
-    plain = attention_forward(qkv, cu_seqlens, 9, time, hidden)[0]
-    outs = [plain, attention_forward(loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2])[0]]
+    plain = triton_ops.packed_attention(qkv, cu_seqlens, 9, time, hidden, None)[0]
+    outs = [
+        plain,
+        triton_ops.packed_attention(loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2], None)[0],
+    ]
     assert torch.equal(*outs)
     upstream = torch.randn(16, 2, 13, dtype=torch.float64).permute(2, 1, 0)
     assert torch.equal(*(torch.autograd.grad(o, x, upstream)[0] for o, x in zip(outs, (qkv, loose), strict=True)))
@@ -88,17 +91,18 @@ def test_runs_are_bitwise_alike(hidden):
     qkv, cu_seqlens, time, visible = problem([20, 7], 2, 16, hidden, torch.float32)
     upstream, runs = torch.randn(27, 2, 16), []
     for _ in range(2):
-        out, _ = attention_forward(qkv, cu_seqlens, 20, time, visible)
+        out, _ = triton_ops.packed_attention(qkv, cu_seqlens, 20, time, visible, None)
         runs.append([out, *torch.autograd.grad(out, qkv, upstream)])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
 def test_registration_holds():
     qkv, cu_seqlens, time, visible = problem([4, 3], 1, 16, True, torch.float32)
-    torch.library.opcheck(attention_forward, (qkv, cu_seqlens, 4, time, visible))
-    out, lse = attention_forward(qkv.detach(), cu_seqlens, 4, time, visible)
+    torch.library.opcheck(triton_ops.packed_attention, (qkv, cu_seqlens, 4, time, visible, None))
+    out, lse = triton_ops.packed_attention(qkv.detach(), cu_seqlens, 4, time, visible, None)
     torch.library.opcheck(
-        attention_backward, (torch.randn_like(out), qkv.detach(), out, lse, cu_seqlens, 4, time, visible)
+        triton_ops.packed_attention_backward,
+        (torch.randn_like(out), qkv.detach(), out, lse, cu_seqlens, 4, time, visible, [1, 4, 1, 3]),
     )
 
 

@@ -29,7 +29,7 @@ def problem(lengths: list[int], heads: int = 2, d: int = 4, dtype: torch.dtype =
 def composed(arguments: list[Tensor], layout: dict[str, object]) -> Tensor:
     x, gamma, beta, weight, bias = arguments
     qkv = F.linear(F.layer_norm(x, x.shape[-1:], gamma, beta, 1e-6), weight, bias)
-    heads, rest = layout["heads"], {name: layout[name] for name in ("cu_seqlens", "max_seqlen", "time")}
+    heads, rest = layout["heads"], {name: value for name, value in layout.items() if name != "heads"}
     return packed_attention(qkv.view(len(x), 3, heads, x.shape[1] // heads), **rest).flatten(1)
 
 
@@ -46,13 +46,17 @@ def asked(lengths: list[int], queries: Tensor) -> Tensor:
     half=st.integers(1, 3),
     chunk=st.sampled_from([1, 60, 1 << 18]),
     ask=st.booleans(),
+    hide=st.booleans(),
 )
-def test_equals_its_parts_and_so_do_its_gradients(seed, lengths, heads, half, chunk, ask):
+def test_equals_its_parts_and_so_do_its_gradients(seed, lengths, heads, half, chunk, ask, hide):
     torch.manual_seed(seed)
     arguments, layout = problem(lengths, heads, 2 * half)
     if seed % 2:  # times that differ between sequences of one length
         layout["time"] = torch.randint(-1, 9, layout["time"].shape, dtype=torch.int32)
         layout["max_seqlen"] = 9
+    if hide:
+        layout["visible"] = torch.rand(sum(lengths)) < 0.5
+        layout["visible"][[int(b) for b, n in zip(layout["cu_seqlens"], lengths, strict=False) if n]] = True
     queries = torch.where(torch.rand(len(lengths)) < 0.5, 1, torch.tensor(lengths)) if ask else torch.tensor(lengths)
     kept = asked(lengths, queries)
     with pytest.MonkeyPatch.context() as patch:
@@ -136,9 +140,10 @@ def test_a_backward_under_autocast_is_the_same():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"cu_seqlens": torch.tensor([0, 4])}, "must end at the number of tokens, 6; it ends at 4"),
-     ({"heads": 3}, "D a multiple of 2 heads"), ({"heads": 8}, "D a multiple of 2 heads"),
-     ({"time": torch.zeros(5)}, "time \\(5,\\)"), ({"queries": torch.tensor([2])}, "got 2 of 6")],
+    [({"cu_seqlens": torch.tensor([0, 4])}, "end at the number of tokens, 6; it begins with 0 and ends at 4"),
+     ({"heads": 3}, "multiple of 2 heads; got 3"), ({"heads": 8}, "multiple of 2 heads; got 8"),
+     ({"time": torch.zeros(5)}, "time must be of shape \\(6,\\)"), ({"queries": torch.tensor([2])}, "got 2 of 6"),
+     ({"visible": torch.zeros(6, dtype=torch.bool)}, "sequence 0 has no visible token")],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(change, message):
     arguments, layout = problem([6])

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slim_kernels import packed_attention
+from slim_kernels.attention import reference
 from torch import Tensor
 
 
@@ -184,17 +185,51 @@ def test_rotation_is_computed_in_float32_for_bfloat16():
     assert (got.double() - exact).norm() < 1e-2 * exact.norm()
 
 
-@pytest.mark.parametrize(
-    ("shape", "times", "visible"),
-    [((6, 2, 2, 4), 6, None), ((6, 3, 2, 5), 6, None), ((6, 3, 2, 4), 5, None), ((6, 3, 2, 4), 6, 7)],
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    lengths=st.lists(st.sampled_from([0, 1, 2, 5, 8]), min_size=1, max_size=5),
+    hidden=st.booleans(),
 )
-def test_what_does_not_fit_is_named(shape, times, visible):
-    hidden = None if visible is None else torch.ones(visible, dtype=torch.bool)
-    with pytest.raises(ValueError, match="packed_attention takes qkv"):
-        packed_attention(torch.zeros(shape), bounds([6]), 6, time=torch.zeros(times, dtype=torch.int32), visible=hidden)
+def test_padded_reference_equals_runs_of_equal_length(seed, lengths, hidden):
+    """What a compiler traces, and what a GPU without Triton runs, against what a CPU runs."""
+    torch.manual_seed(seed)
+    total, longest = sum(lengths), max(lengths)
+    qkv = torch.randn(total, 3, 2, 4, dtype=torch.float64).requires_grad_()
+    time = torch.randint(-1, max(longest, 1), (total,), dtype=torch.int32)
+    visible = torch.rand(total) < 0.6 if hidden else None
+    if visible is not None:
+        visible[[int(b) for b, n in zip(bounds(lengths), lengths, strict=False) if n]] = True
+    outs = [reference(qkv, bounds(lengths), longest + 1, time, visible),
+            packed_attention(qkv, bounds(lengths), longest + 1, time=time, visible=visible)]  # fmt: skip
+    torch.testing.assert_close(*outs, rtol=1e-12, atol=1e-12)
+    grads = [torch.autograd.grad(out, qkv, torch.ones_like(out), allow_unused=True)[0] for out in outs]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
 
 
-def test_tokens_beyond_the_last_sequence_are_refused():
-    qkv, time = torch.randn(5, 3, 1, 4), torch.zeros(5, dtype=torch.int32)
-    with pytest.raises(ValueError, match="must end at the number of tokens, 5; it ends at 4"):
-        packed_attention(qkv, torch.tensor([0, 4], dtype=torch.int32), 4, time=time)
+INTEGERS = torch.int32
+BAD = {
+    "qkv must be": {"qkv": torch.zeros(6, 2, 2, 4)},
+    "even d": {"qkv": torch.zeros(6, 3, 2, 5)},
+    "time must be of shape": {"time": torch.zeros(5, dtype=INTEGERS)},
+    "time must be integers": {"time": torch.zeros(6)},
+    "time must stay below max_seqlen, 4; it reaches 4": {"time": torch.full((6,), 4, dtype=INTEGERS)},
+    "visible must be of shape": {"visible": torch.ones(7, dtype=torch.bool)},
+    "visible must be bool": {"visible": torch.ones(6)},
+    "sequence 1 has no visible token": {"visible": torch.arange(6) < 4},
+    "cu_seqlens must be integers": {"cu_seqlens": torch.tensor([0.0, 6.0])},
+    "ends at 5": {"cu_seqlens": torch.tensor([0, 4, 5], dtype=INTEGERS)},
+    "begins with 1": {"cu_seqlens": torch.tensor([1, 4, 6], dtype=INTEGERS)},
+    "must not fall; it falls after entry 1": {"cu_seqlens": torch.tensor([0, 4, 3, 6], dtype=INTEGERS)},
+    "max_seqlen is 3, but a sequence has 4 tokens": {"max_seqlen": 3},
+    "2 sequences in all": {"buckets": [1, 4]},
+    "lies on meta": {"time": torch.zeros(6, dtype=INTEGERS, device="meta")},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_does_not_fit_is_named(message):
+    arguments = {"qkv": torch.zeros(6, 3, 2, 4), "cu_seqlens": bounds([4, 2]), "max_seqlen": 4,
+                 "time": torch.zeros(6, dtype=INTEGERS), **BAD[message]}  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        packed_attention(**arguments)

@@ -1,0 +1,44 @@
+"""What an op registers besides implementation, fake and autograd: its rule under autocast and its FLOP formula."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
+from torch.utils.flop_counter import register_flop_formula
+
+_LIBRARY = torch.library.Library("slim_kernels", "FRAGMENT")
+
+
+def cast_under_autocast(op: CustomOpDef, *matrices: str) -> None:
+    """Under autocast the arguments `matrices` are taken in autocast's dtype, the others (residual stream, norms,
+    biases) as they come.
+    """
+    schema = op._opoverload._schema
+    cast = [argument.name in matrices for argument in schema.arguments]
+
+    def rule(device: str) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            dtype = torch.get_autocast_dtype(device)
+            taken = [
+                value.to(dtype) if matrix and isinstance(value, Tensor) else value
+                for value, matrix in zip(arguments, cast, strict=False)
+            ]
+            with torch.autocast(device, enabled=False):
+                return op(*taken)
+
+        return run
+
+    name = schema.name.split("::")[1]
+    _LIBRARY.impl(name, rule("cuda"), "AutocastCUDA")
+    _LIBRARY.impl(name, rule("cpu"), "AutocastCPU")
+
+
+def count_flops(op: CustomOpDef, formula: Callable[..., int]) -> None:
+    """`formula(*arguments)` of the op's arguments: what FlopCounterMode adds, 2 for each multiply and add."""
+
+    def count(*arguments: Any, out_val: Any = None, **_named: Any) -> int:
+        return formula(*arguments)
+
+    register_flop_formula(op._opoverload.overloadpacket, get_raw=True)(count)
