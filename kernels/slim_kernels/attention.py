@@ -145,8 +145,8 @@ def packed_attention(
     check_sequences("packed_attention", cu_seqlens, total, max_seqlen, time, visible)
     if buckets is not None and (len(buckets) % 2 or sum(buckets[::2]) != cu_seqlens.shape[0] - 1):
         raise ValueError(
-            f"packed_attention: buckets must hold sequences and their longest in turn, {cu_seqlens.shape[0] - 1} sequences "
-            f"in all; got {list(buckets)}"
+            "packed_attention: buckets must hold sequences and their longest in turn, "
+            f"{cu_seqlens.shape[0] - 1} sequences in all; got {list(buckets)}"
         )
     obstacle = "" if d in (16, 32, 64) else f"heads of {d}"
     if triton_wanted("packed_attention", qkv, product_dtype(qkv), obstacle):

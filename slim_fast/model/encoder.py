@@ -42,6 +42,8 @@ class EncoderConfig:
                 f"encoder.width={self.width} and encoder.heads={self.heads} do not fit: "
                 "width / heads must be an even whole number."
             )
+        if self.attention not in ("all", "visible"):
+            raise UserError(f"encoder.attention={self.attention!r} is not known: it is all or visible.")
 
     @property
     def hidden(self) -> int:

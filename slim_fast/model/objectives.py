@@ -43,13 +43,15 @@ def masked_feature_loss(
     student: Tensor,
     teacher: Tensor,
     weight: Tensor,
+    real: Tensor | None,
     head: PrototypeHead,
     teacher_head: PrototypeHead,
     teacher_temp: float,
 ) -> Tensor:
     """Masked feature modelling: cross-entropy at the masked positions of the masked global views.
 
-    student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of the view) / (2 B).
+    student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of the view) / (2 B);
+    real (R,) bool: which rows count, None: all.
     """
     return prototype_loss(
         head(student),
@@ -57,6 +59,7 @@ def masked_feature_loss(
         teacher_head(teacher),
         teacher_head.unit_prototypes(),
         weight=weight,
+        valid=real,
         student_temp=STUDENT_TEMPERATURE,
         teacher_temp=teacher_temp,
     )

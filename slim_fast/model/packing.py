@@ -39,19 +39,19 @@ class Packing:
         """Sequences of each group, and how long they are at most, in turn."""
         return [number for n, t in self.groups for number in (n, self.prefix + t * self.joints)]
 
-    def reading(self, masks: list[Tensor | None]) -> "Reading":
-        """Every CLS, then the masked patch tokens: masks per group (sequences, T * V) bool, None: no patch.
-
-        A group with a mask must be whole.
+    def reading(self, places: Sequence[Tensor | None]) -> "Reading":
+        """Every CLS, then the patch tokens at `places`: per group int64 (R,), numbering its sequences' patches one
+        sequence after the other, or None: no patch. A group with places must be whole.
         """
         groups = self.first.split([n for n, _ in self.groups])
         rows, queries = [self.first], [self.first[:0]]
-        for first, mask, (_, t) in zip(groups, masks, self.groups, strict=True):
+        for first, place, (_, t) in zip(groups, places, self.groups, strict=True):
             asked = torch.ones_like(first)
-            if mask is not None:
-                patches = torch.arange(t * self.joints, device=first.device) + self.prefix
-                rows.append((first[:, None] + patches)[mask])
-                asked = torch.where(mask.any(1), self.prefix + t * self.joints, asked)
+            if place is not None:
+                patches = t * self.joints
+                sequence = place // patches
+                rows.append(first[sequence] + self.prefix + place % patches)
+                asked[sequence] = self.prefix + patches
             queries.append(asked)
         return Reading(torch.cat(rows), torch.cat(queries))
 
@@ -88,6 +88,19 @@ class Reading:
     """int64 (R,)."""
     queries: Tensor
     """int64 (S,), how many of each sequence's tokens hold all that is needed: 1, only its CLS, or all."""
+
+
+def masked_places(mask: Tensor, room: int | None) -> tuple[Tensor, Tensor | None]:
+    """Where mask (n, patches) bool is True, as `Packing.reading` numbers places: int64 (R,), and None.
+
+    room: R, at least as many as are masked: then the host reads nothing, the rest of the places are others, and which
+    are masked comes second, (R,) bool.
+    """
+    flat = mask.flatten()
+    if room is None:
+        return flat.nonzero()[:, 0], None
+    order = flat.to(torch.uint8).argsort(descending=True, stable=True)[:room]
+    return order, flat[order]
 
 
 def packing(groups: tuple[tuple[int, int], ...], prefix: int, joints: int, device: torch.device) -> Packing:

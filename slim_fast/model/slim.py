@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.heads import HeadConfig, PrototypeHead
 from slim_fast.model.objectives import contrastive_loss, koleo, masked_feature_loss
+from slim_fast.model.packing import masked_places
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -36,6 +37,24 @@ class ModelConfig:
     """The objective."""
 
 
+def _alike(mask: Tensor, group: int, attention: str) -> Tensor | None:
+    """An order of a group's sequences in which neighbours are alike, on which the encoder is faster: global views
+    (group 0) by whether tokens are read, local ones by how many are left. None: as they are.
+    """
+    if group and attention == "all":
+        return None
+    masked = mask.flatten(1).sum(1)
+    return (masked if group else (masked > 0).to(torch.uint8)).argsort(descending=True, stable=True)
+
+
+def _sorted(x: Tensor, order: Tensor | None) -> Tensor:
+    return x if order is None else x[order]
+
+
+def _unsorted(x: Tensor, order: Tensor | None) -> Tensor:
+    return x if order is None else x[order.argsort()]
+
+
 class Network(nn.Module):
     """Encoder and both prototype heads: what the student trains and the teacher averages."""
 
@@ -55,47 +74,52 @@ class SLiM(nn.Module):
         self.student = Network(config, joints, channels)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
-    def forward(self, views: ViewBatch, teacher_temp: float) -> dict[str, Tensor]:
-        """Scalars "loss" (the weighted sum), "contrastive", "masked" and "koleo" of one batch of views."""
+    def forward(
+        self, views: ViewBatch, teacher_temp: float, fixed_shapes: bool | None = None
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Scalars "loss" (the weighted sum), "contrastive", "masked" and "koleo" of one batch of views.
+
+        fixed_shapes: whether no tensor's size follows the masks, so that the host reads nothing (a CUDA graph can
+        capture the step) and a few rows of padding are computed; None: on a GPU. Attention to visible tokens only
+        reads their number all the same.
+        """
         config, student, teacher = self.config.loss, self.student, self.teacher
         batch = len(views.clip)
         clips = [group.clips.flatten(0, 1) for group in views.groups]  # (B * n, w, V, C)
         masks = [group.mask.flatten(0, 1) for group in views.groups]  # (B * n, w / 8, V)
         counts = [group.clips.shape[1] for group in views.groups]
-        # The encoder is faster when neighbours are alike in the tokens that are read, and in how many are left.
-        alike = [masks[0].flatten(1).any(1), *(mask.flatten(1).sum(1) for mask in masks[1:])]
-        sort = [True] + [student.encoder.config.attention == "visible"] * (len(masks) - 1)
-        orders = [
-            key.argsort(descending=True, stable=True) if wanted else torch.arange(len(key), device=key.device)
-            for key, wanted in zip(alike, sort, strict=True)
-        ]
-        clips, masks = ([group[order] for group, order in zip(x, orders, strict=True)] for x in (clips, masks))
-        global_mask = masks[0].flatten(1)  # (2 B, N)
-        weight = (1.0 / (global_mask.sum(1).clamp_min(1) * 2 * batch))[:, None].expand_as(global_mask)[global_mask]
-        hidden = global_mask if config.masked else None
+        orders = [_alike(mask, number, student.encoder.config.attention) for number, mask in enumerate(masks)]
+        clips, masks = ([_sorted(x, order) for x, order in zip(group, orders, strict=True)] for group in (clips, masks))
+        if fixed_shapes is None:
+            fixed_shapes = clips[0].is_cuda
+        hidden = masks[0].flatten(1)  # (2 B, N)
+        places, real = masked_places(hidden, views.most_masked if fixed_shapes else None)
+        read_places = places if config.masked else None
 
         packed = student.encoder.pack(clips, masks, [False] + [True] * (len(clips) - 1))
-        read = packed.reading([hidden] + [None] * (len(clips) - 1))
+        read = packed.reading([read_places] + [None] * (len(clips) - 1))
         features, _ = student.encoder(clips, masks, packed, read)
         sequences = len(read.queries)
         groups = features[:sequences].split([batch * n for n in counts])
-        cls = [part[order.argsort()].unflatten(0, (batch, -1)) for part, order in zip(groups, orders, strict=True)]
+        cls = [_unsorted(part, order).unflatten(0, (batch, -1)) for part, order in zip(groups, orders, strict=True)]
 
         with torch.no_grad():
             packed = teacher.encoder.pack(clips[:1])
-            target, _ = teacher.encoder(clips[:1], [None], packed, packed.reading([hidden]))
+            target, _ = teacher.encoder(clips[:1], [None], packed, packed.reading([read_places]))
 
         terms: dict[str, Tensor] = {}
         if config.contrastive:
-            target_cls = target[: 2 * batch][orders[0].argsort()].unflatten(0, (batch, 2))
+            target_cls = _unsorted(target[: 2 * batch], orders[0]).unflatten(0, (batch, 2))
             terms["contrastive"] = contrastive_loss(
                 cls, target_cls, student.contrastive_head, teacher.contrastive_head, teacher_temp
             )
         if config.masked:
+            weight = 1.0 / (hidden.sum(1).clamp_min(1) * 2 * batch)  # (2 B,)
             terms["masked"] = masked_feature_loss(
                 features[sequences:],
                 target[2 * batch :],
-                weight,
+                weight[places // hidden.shape[1]],
+                real,
                 student.masked_head,
                 teacher.masked_head,
                 teacher_temp,

@@ -70,6 +70,8 @@ class ViewBatch:
     groups: list[ViewGroup]
     clip: Tensor
     step: int
+    most_masked: int | None = None
+    """No more tokens of the global views are masked, whatever the masks turned out to be; None: unknown."""
 
 
 class ViewSampler:
@@ -111,7 +113,15 @@ class ViewSampler:
             seen += len(anchor)
         masks = self._masks(views, ratios, streams)
         groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
-        return ViewBatch(groups, clip, step)
+        return ViewBatch(groups, clip, step, self.most_masked(len(clip)))
+
+    def most_masked(self, clips: int) -> int:
+        """The most tokens that the global views of a batch may have masked: the tops of the ratios' strata."""
+        mask = self.config.mask
+        tokens = self.config.window // PATCH_FRAMES * self.store.topology.num_joints
+        views = round(mask.global_share * 2 * clips)
+        low, high = mask.ratio
+        return sum(int((low + (high - low) * (view + 1) / views) * tokens + 1e-3) for view in range(views))
 
     def _global_ratios(self, clips: int, stream: Stream) -> Tensor:
         """(clips, 2) share of each global view to mask, 0 for the views that stay whole."""

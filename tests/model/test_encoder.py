@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.baselines import eager_encoder
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder, EncoderConfig
-from slim_fast.model.packing import packing
+from slim_fast.model.packing import masked_places, packing
 
 SMALL = EncoderConfig(width=16, depth=3, heads=2, registers=2)
 
@@ -98,7 +98,8 @@ def test_rows_that_are_read_equal_the_full_pass_and_so_do_their_gradients():
     full, packed = encoder(views, masks)
     hidden = [None, torch.rand(len(views[1]), 10) < 0.4, *[None] * (len(views) - 2)]
     hidden[1][0] = False
-    for read in (packed.reading(hidden), packed.reading([None] * len(views))):
+    chosen = [None if mask is None else masked_places(mask, None)[0] for mask in hidden]
+    for read in (packed.reading(chosen), packed.reading([None] * len(views))):
         some, _ = encoder(views, masks, read=read)
         torch.testing.assert_close(some, full[read.rows], rtol=1e-10, atol=1e-10)
         upstream = torch.randn_like(some)
@@ -178,7 +179,9 @@ def test_packing_says_where_everything_lies():
     assert packed.buckets == [2, 11, 1, 7]
     mask = torch.zeros(2, 8, dtype=torch.bool)
     mask[0, 7] = mask[1, 0] = mask[1, 3] = True
-    one, both, none = (packed.reading(m) for m in ([mask, None], [mask, torch.ones_like(mask[:1, :4])], [None, None]))
+    places, real = masked_places(mask, None)
+    assert real is None
+    one, both, none = (packed.reading(m) for m in ([places, None], [places, torch.arange(4)], [None, None]))
     assert one.rows.tolist() == [0, 11, 22, 10, 14, 17]
     assert one.queries.tolist() == [11, 11, 1]
     assert both.rows.tolist() == [0, 11, 22, 10, 14, 17, 25, 26, 27, 28]
@@ -186,7 +189,17 @@ def test_packing_says_where_everything_lies():
     assert none.rows.tolist() == [0, 11, 22]
     assert none.queries.tolist() == [1, 1, 1]
     mask[0] = False
-    assert packed.reading([mask, None]).queries.tolist() == [1, 11, 1]
+    assert packed.reading([masked_places(mask, None)[0], None]).queries.tolist() == [1, 11, 1]
+
+
+@pytest.mark.parametrize("room", [3, 5, 16])
+def test_masked_places_padded_to_a_fixed_number(room):
+    mask = torch.zeros(2, 8, dtype=torch.bool)
+    mask[0, 7] = mask[1, 0] = mask[1, 3] = True
+    places, real = masked_places(mask, room)
+    assert places[:3].tolist() == masked_places(mask, None)[0].tolist() == [7, 8, 11]
+    assert len(set(places.tolist())) == room
+    assert real.tolist() == [True] * 3 + [False] * (room - 3)
 
 
 def test_nothing_to_pack():

@@ -1,9 +1,10 @@
-"""The whole encoder through torch.compile without graph breaks, and through torch.export, against itself run eagerly."""
+"""The whole encoder through torch.compile without graph breaks and through torch.export, against itself."""
 
 import pytest
 import torch
-from slim_fast.model.encoder import Encoder, EncoderConfig
 from torch import Tensor
+
+from slim_fast.model.encoder import Encoder, EncoderConfig
 
 CONFIG = EncoderConfig(width=32, depth=2, heads=2, registers=2)
 

@@ -63,7 +63,7 @@ def test_the_masked_loss_averages_within_views():
     each = entropy(assignment(logits(teacher, teacher_head), 0.06), logits(student, student_head)).split(counts)
     expected = sum(view.mean() for view in each if len(view)) / 4
     weight = torch.cat([torch.full((n,), 1 / (4 * max(n, 1)), dtype=torch.float64) for n in counts])
-    got = masked_feature_loss(student, teacher, weight, student_head, teacher_head, 0.06)
+    got = masked_feature_loss(student, teacher, weight, None, student_head, teacher_head, 0.06)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 

@@ -165,3 +165,19 @@ def test_local_tokens_that_are_masked_do_not_matter_but_their_clips_do(make_view
     assert torch.equal(ours(views, 0.05)["loss"], before)
     local.clips = torch.where(hidden, local.clips, torch.randn_like(local.clips))
     assert not torch.equal(ours(views, 0.05)["loss"], before)
+
+
+@pytest.mark.parametrize("room", ["exact", "more", "all"])
+def test_fixed_shapes_give_the_same_losses_and_gradients(room, make_views):
+    ours, _ = pair(dtype=torch.float64)
+    views = make_views(3, dtype=torch.float64)
+    masked = int(views.groups[0].mask.sum())
+    views.most_masked = {"exact": masked, "more": masked + 7, "all": views.groups[0].mask.numel()}[room]
+    outs = [ours(views, 0.05, fixed_shapes=fixed) for fixed in (False, True)]
+    for name in outs[0]:
+        torch.testing.assert_close(outs[0][name], outs[1][name], rtol=1e-10, atol=1e-10)
+    parameters = list(ours.student.parameters())
+    for a, b in zip(*(torch.autograd.grad(o["loss"], parameters, allow_unused=True) for o in outs), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)

@@ -309,3 +309,20 @@ def test_noise_follows_the_views_kind(make_store):
         noisy = local[local > 0]
         assert abs(len(noisy) / local.numel() - 0.5) < 5 * 0.5 / math.sqrt(local.numel())
         assert ((noisy - 0.01).abs() < 0.002).all()
+
+
+@pytest.mark.parametrize("kind", ["tube", "random", "motion"])
+@pytest.mark.parametrize("ratio", [(0.5, 0.9), (0.3, 0.3), (0.0, 1.0)])
+def test_the_most_that_can_be_masked_is_known_beforehand(kind, ratio, make_store, walker):
+    """A bound, and a close one: kinds that meet their budgets come within a stratum's width of it."""
+    store = make_store([walker(150, seed=i) for i in range(10)])
+    config = replace(PLAIN, mask=MaskConfig(kind=kind, ratio=ratio))
+    for step in range(5):
+        views = sample(store, config, step)
+        masked, bound = int(views.groups[0].mask.sum()), views.most_masked
+        assert bound is not None
+        assert masked <= bound <= views.groups[0].mask.numel()
+        if kind != "tube":
+            assert masked >= bound - 200 * (ratio[1] - ratio[0]) - 10 - 1
+    nothing = replace(PLAIN, mask=MaskConfig(global_share=0.0))
+    assert sample(store, nothing).most_masked == 0

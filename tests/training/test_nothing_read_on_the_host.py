@@ -1,0 +1,121 @@
+"""A training step with fixed shapes reads no tensor on the host, which a CUDA graph demands.
+
+Run with tensors that hold no data: whatever wants to know a value, or a size that depends on one, raises.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from slim_fast.model import slim
+from slim_fast.model.encoder import EncoderConfig
+from slim_fast.model.heads import HeadConfig
+from slim_fast.model.slim import ModelConfig, Network, SLiM
+from slim_fast.training.config import OptimConfig
+from slim_fast.training.optimizer import build_optimizer, clip_gradients
+from slim_fast.views.pipeline import ViewBatch, ViewGroup
+
+pytest.importorskip("triton", reason="the Triton kernels need triton")
+from slim_kernels import attention_triton, checks, embed_triton, linear_triton, prototype_triton, swiglu_triton
+
+CONFIG = ModelConfig(EncoderConfig(width=32, depth=2, heads=2, registers=2), HeadConfig(16, 8, 20))
+
+
+def views() -> ViewBatch:
+    groups = [
+        ViewGroup(w, torch.randn(3, n, w, 5, 3), torch.rand(3, n, w // 8, 5) < 0.5)
+        for w, n in ((32, 2), (16, 2), (8, 1))
+    ]
+    return ViewBatch(groups, torch.arange(3), 0, most_masked=70)
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch):
+    """The Triton ops, and no look into tensors, as on a GPU."""
+    monkeypatch.setenv("SLIM_KERNELS", "triton")
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, std: tensor)  # redraws by what it drew
+    monkeypatch.setattr(slim.copy, "deepcopy", lambda network: Network(CONFIG, 5, 3))  # would copy the tracer as well
+    for module in (checks, __import__("slim_kernels.embed", fromlist=["embed"])):
+        monkeypatch.setattr(module, "contents_checked", lambda x: False)
+
+
+def step(model: SLiM, optimizer: torch.optim.Optimizer, batch: ViewBatch, fixed: bool) -> None:
+    model(batch, 0.05, fixed_shapes=fixed)["loss"].backward()
+    clip_gradients(model.student, 3.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    model.update_teacher(0.99)
+
+
+def test_a_step_with_fixed_shapes_asks_for_no_value(like_a_gpu):
+    with FakeTensorMode():
+        model = SLiM(CONFIG, 5, 3)
+        step(model, build_optimizer(model.student, OptimConfig()), views(), True)
+
+
+def test_this_would_notice(like_a_gpu):
+    with FakeTensorMode():
+        model = SLiM(CONFIG, 5, 3)
+        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+            step(model, build_optimizer(model.student, OptimConfig()), views(), False)
+
+
+class _NothingRead(TorchDispatchMode):
+    """Raises when an operation's result goes to the host or its size depends on what tensors hold."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "bincount", "equal", "_unique2")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        bools = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        assert name not in self.FORBIDDEN and not bools, f"{name} reads a tensor on the host"  # noqa: PT018
+        return func(*args, **(kwargs or {}))
+
+
+def _bodies() -> list[tuple[str, Callable[[], Any]]]:
+    """The Python around the kernels of every op, called as it is."""
+    x, gain, w, b = torch.randn(9, 16), torch.ones(16), torch.randn(16, 16), torch.zeros(16)
+    w12, w3 = torch.randn(10, 16), torch.randn(16, 5)
+    qkv, cu, time = (
+        torch.randn(9, 3, 1, 16),
+        torch.tensor([0, 4, 9], dtype=torch.int32),
+        torch.zeros(9, dtype=torch.int32),
+    )
+    visible = torch.arange(9) % 2 == 0
+    out, lse = attention_triton.packed_attention(qkv, cu, 5, time, visible, None)
+    clips, masks = [torch.randn(2, 8, 5, 3)], [torch.rand(2, 2, 5) < 0.5]
+    parts = [torch.randn(s) for s in ((16, 3, 4), (16,), (16,), (5, 16), (1, 16))]
+    unit = torch.nn.functional.normalize(x, dim=1)
+    target, ones = torch.arange(9)[:, None] % 4, torch.ones(9)
+    loss = (unit, w, unit, w, target, ones, ones.bool(), 0.1, 0.05, 3, None, True, True)
+    calls = [
+        (linear_triton.norm_linear, (x, gain, b, w, b, 1e-6)),
+        (linear_triton.norm_linear_backward, (x, x, gain, b, w, b, 1e-6)),
+        (linear_triton.linear_residual, (x, w, b, x)),
+        (linear_triton.linear_residual_backward, (x, x, w, b)),
+        (swiglu_triton.norm_swiglu, (x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
+        (swiglu_triton.norm_swiglu_backward, (x, x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
+        (attention_triton.packed_attention, (qkv, cu, 5, time, visible, None)),
+        (attention_triton.packed_attention_backward, (out, qkv, out, lse, cu, 5, time, visible, None)),
+        (embed_triton.embed_tokens, (clips, masks, *parts, torch.arange(11))),
+        (embed_triton.embed_tokens_backward, (torch.randn(11, 16), clips, masks, *parts, torch.arange(11))),
+        (prototype_triton.prototype_loss, loss),
+    ]
+    return [(op._name, lambda op=op, arguments=arguments: op._init_fn(*arguments)) for op, arguments in calls]
+
+
+def test_no_op_reads_a_tensor_around_its_kernels():
+    for _, body in _bodies():
+        with _NothingRead():
+            body()
+
+
+def test_the_watch_would_notice():
+    with pytest.raises(AssertionError, match="reads a tensor"), _NothingRead():
+        bool(torch.ones(2).sum() > 0)
+    with pytest.raises(AssertionError, match="reads a tensor"), _NothingRead():
+        torch.ones(2)[torch.ones(2).bool()]
