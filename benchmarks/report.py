@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.charts import draw_memory, draw_speedups
+from benchmarks.gpu.record import TITLES, cells
 from benchmarks.records import RESULTS, newest, read
 from benchmarks.runs import accuracy_table
 from slim_fast.errors import UserError
@@ -128,10 +129,19 @@ TABLES = {
 }
 
 
+def gpu_cell(name: str) -> Callable[[Result], str]:
+    return lambda result: cells(result)[name]
+
+
+GPU_CELLS = ("ours", "baseline", "ratio", "target", "met", "note")
+GPU_COLUMNS = {"op": case("op"), "what": case("what"), **{name: gpu_cell(name) for name in GPU_CELLS}}
+GPU_TABLES = {f"gpu_{name}": Table(f"GPU: {name}", about, GPU_COLUMNS) for name, about in TITLES.items()}
+
+
 def tables(results: Sequence[Result]) -> str:
     """Markdown: one table for each benchmark that has results."""
     parts = []
-    for name, table in TABLES.items():
+    for name, table in {**TABLES, **GPU_TABLES}.items():
         rows = [result for result in results if result["benchmark"] == name]
         if rows:
             threads = sorted({result["threads"] for result in rows if "threads" in result})
@@ -151,8 +161,11 @@ def about(results: Sequence[Result]) -> str:
         return ", ".join(sorted({str(result[name]) for result in results if result[name] is not None})) or "unknown"
 
     days = sorted({result["date"][:10] for result in results})
+    gpu = ""
+    if "gpu" in results[0]:
+        gpu = f"{distinct('gpu')}, driver {distinct('driver')}, triton {distinct('triton')}; "
     return (
-        f"{distinct('cpu')}, {distinct('cores')} cores, {distinct('system')}, Python {distinct('python')}, torch "
+        f"{gpu}{distinct('cpu')}, {distinct('cores')} cores, {distinct('system')}, Python {distinct('python')}, torch "
         f"{distinct('torch')}, numpy {distinct('numpy')}; commit {distinct('commit')}, {' and '.join(days)}."
     )
 

@@ -119,11 +119,13 @@ def attention_forward_kernel(
 
 @triton.jit(do_not_specialize=["scale", "total", "first"])
 def attention_backward_queries_kernel(
-    qkv, cos, sin, time, keys, cu_keys, cu_seqlens, grad, lse, delta, grad_qkv, scale, total, first,
+    qkv, cos, sin, time, keys, cu_keys, cu_seqlens, grad, out, lse, delta, grad_qkv, scale, total, first,
     H: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, VISIBLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The queries' gradient, a block of queries a program, rotated back."""
+    """The queries' gradient, a block of queries a program, rotated back; and delta (H, total), grad · out, for the
+    keys' kernel.
+    """
     i_s, i_m, i_h = first + tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
     if i_m * BM >= eos - bos:
@@ -133,9 +135,11 @@ def attention_backward_queries_kernel(
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
     b_q = (load_turned(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, False) * scale).to(TYPE)  # [BM, D]
-    b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D).to(TYPE)  # [BM, D]
+    b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D)  # [BM, D]
+    b_delta = tl.sum(b_g.to(ACC) * load_block(out, 0, i_h, o_m, m_m, 1, H, D).to(ACC), 1)
+    tl.store(delta + i_h.to(tl.int64) * total + o_m, b_delta, mask=m_m)
+    b_g = b_g.to(TYPE)
     b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
-    b_delta = tl.load(delta + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
     b_dq, b_dp = tl.zeros([BM, D], ACC), tl.zeros([BM, D], ACC)
     bok, eok = tl.load(cu_keys + i_s), tl.load(cu_keys + i_s + 1)
     for begin in range(bok, eok, BN):
@@ -274,22 +278,24 @@ def packed_attention_backward(
     visible: Tensor | None, buckets: Sequence[int] | None,
 ) -> Tensor:  # fmt: skip
     """The gradient of qkv, (total, 3, H, d)."""
-    grad, qkv, cu_seqlens, time = (v.contiguous() for v in (grad, qkv, cu_seqlens, time))
+    grad, qkv, out, cu_seqlens, time = (v.contiguous() for v in (grad, qkv, out, cu_seqlens, time))
     total, _, heads, d = qkv.shape
     cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, lse.dtype)
-    delta = torch.linalg.vecdot(grad.to(lse.dtype), out.to(lse.dtype)).t().contiguous()  # (H, total)
+    delta = torch.empty_like(lse)
     # Nobody asks a hidden token, so its key and value have no gradient.
     grad_qkv = torch.empty_like(qkv) if visible is None else torch.zeros_like(qkv)
     keys, cu_keys = (cu_seqlens, cu_seqlens) if visible is None else visible_keys(visible, cu_seqlens)
-    for kernel, name, side in (
-        (attention_backward_queries_kernel, "attention_backward_queries", "BM"),
-        (attention_backward_keys_kernel, "attention_backward_keys", "BN"),
-    ):
-        for grid, first, tile in _launches(name, qkv, len(cu_seqlens) - 1, max_seqlen, buckets, side):
-            kernel[grid](
-                qkv, cos, sin, time, keys, cu_keys, cu_seqlens, grad, lse, delta, grad_qkv, d**-0.5, total, first,
-                H=heads, D=d, VISIBLE=visible is not None, PRECISION="ieee", **tile,
-            )  # fmt: skip
+    where = (qkv, cos, sin, time, keys, cu_keys, cu_seqlens)
+    constants = {"H": heads, "D": d, "VISIBLE": visible is not None, "PRECISION": "ieee"}
+    scale, sequences = d**-0.5, len(cu_seqlens) - 1
+    for grid, first, tile in _launches("attention_backward_queries", qkv, sequences, max_seqlen, buckets, "BM"):
+        attention_backward_queries_kernel[grid](
+            *where, grad, out, lse, delta, grad_qkv, scale, total, first, **constants, **tile
+        )
+    for grid, first, tile in _launches("attention_backward_keys", qkv, sequences, max_seqlen, buckets, "BN"):
+        attention_backward_keys_kernel[grid](
+            *where, grad, lse, delta, grad_qkv, scale, total, first, **constants, **tile
+        )  # fmt: skip
     return grad_qkv
 
 

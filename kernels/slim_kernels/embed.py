@@ -24,7 +24,7 @@ def reference(
     sequences = []
     for x, mask in zip(clips, masks, strict=True):
         patches = x.unflatten(1, (-1, weight.shape[2])).permute(0, 1, 3, 4, 2).flatten(3)  # (N, T / P, V, C * P)
-        tokens = F.linear(patches, weight.flatten(1), bias)
+        tokens = F.linear(patches.to(weight.dtype), weight.flatten(1), bias)
         if mask is not None:
             tokens = torch.where(mask[..., None], mask_token.to(tokens.dtype), tokens)
         tokens = (tokens + joints).flatten(1, 2)

@@ -124,6 +124,27 @@ def test_float32_and_many_tokens(backend):
         assert (ours.double() - theirs).norm() < 1e-5 * theirs.norm()
 
 
+def test_clips_of_another_dtype_than_the_parameters(backend):
+    clips, masks = groups([(2, 2)], 5, True)
+    parts = parameters(8, 5, 1, torch.float32)
+    got = embed_tokens(clips, masks, *parts)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, embed_tokens([clips[0].float()], masks, *parts), rtol=1e-5, atol=1e-5)
+
+
+def test_clips_of_more_than_2_31_numbers():
+    """Offsets beyond int32; only the pages that are touched take memory."""
+    pytest.importorskip("triton", reason="the Triton kernels need triton")
+    from slim_kernels import embed_triton
+
+    clips = torch.zeros(2**31 + 200, dtype=torch.int8).as_strided((2, 4 * P, 5, C), (2**31, 5 * C, C, 1))
+    clips[1] = torch.randint(-5, 5, clips.shape[1:])
+    parts = [p.detach() for p in parameters(8, 5, 1, torch.float32)]
+    none = [torch.zeros(0, dtype=torch.bool)]
+    outs = [embed_triton.embed_tokens([x], none, *parts, None) for x in (clips, clips.float())]
+    assert torch.equal(*outs)
+
+
 def test_runs_are_bitwise_alike(backend):
     clips, masks = groups([(4, 3), (2, 1)], 5, True)
     parts, runs = parameters(16, 5, 2), []

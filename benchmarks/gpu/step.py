@@ -1,0 +1,247 @@
+"""The encoder and the whole training step at the recipe's sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.baselines import eager_encoder
+from benchmarks.baselines.eager_slim import EagerConfig, EagerSLiM, make_optimizer
+from benchmarks.clips import write_random_cache
+from benchmarks.gpu import timing
+from benchmarks.gpu.ops import CHANNELS, TEACHER_TEMPERATURE
+from benchmarks.gpu.record import Row, median
+from benchmarks.gpu.run import Run, first_line
+from benchmarks.gpu.speed import halves
+from benchmarks.measure import quartiles
+from slim_fast.data.cache import ClipCache
+from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.model.heads import HeadConfig
+from slim_fast.model.slim import ModelConfig
+from slim_fast.training.config import PretrainConfig
+from slim_fast.training.optimizer import clip_gradients
+from slim_fast.training.trainer import Trainer
+from slim_fast.views.pipeline import ViewBatch, ViewGroup
+from slim_fast.views.store import FrameStore
+
+JOINTS, FRAMES, PEOPLE, CLIPS = 25, 64, 2, 512
+TOY = ModelConfig(EncoderConfig(width=32, depth=2, heads=2), HeadConfig(hidden=32, bottleneck=16, prototypes=64))
+ROUNDS = 8
+# Losses of two bf16 computations of one step differ by less.
+SAME_LOSS = 0.01
+
+
+def eager_config(model: ModelConfig) -> EagerConfig:
+    """The same sizes as the eager baseline is told them."""
+    encoder, head = model.encoder, model.head
+    return EagerConfig(
+        joints=JOINTS,
+        channels=CHANNELS,
+        width=encoder.width,
+        depth=encoder.depth,
+        heads=encoder.heads,
+        registers=encoder.registers,
+        patch_frames=encoder.patch_frames,
+        head_hidden=head.hidden,
+        head_width=head.bottleneck,
+        prototypes=head.prototypes,
+        koleo_weight=model.loss.koleo,
+    )
+
+
+def clip_flops(model: ModelConfig) -> int:
+    """FLOP of the encoder for one clip of PEOPLE people, counted on the eager one."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        EagerSLiM(eager_config(model)).student.encoder(torch.empty(PEOPLE, FRAMES, JOINTS, CHANNELS))
+    return counter.get_total_flops()
+
+
+def inference(run: Run) -> None:
+    """Clips a second, and the share of the matrix ceiling that they are worth."""
+    model, count = (TOY, 4) if run.quick else (ModelConfig(), CLIPS)
+    with torch.device(run.device):
+        torch.manual_seed(0)
+        encoder = Encoder(model.encoder, JOINTS, CHANNELS).bfloat16().eval()
+        told = eager_config(model)
+        eager = eager_encoder.Encoder(JOINTS, CHANNELS, told.width, told.depth, told.heads, told.registers)
+        eager.load_state_dict(encoder.state_dict())
+        eager.bfloat16().eval()
+        clips = torch.randn(count * PEOPLE, FRAMES, JOINTS, CHANNELS).bfloat16()
+
+    @torch.no_grad()
+    def ours() -> Tensor:
+        return encoder([clips], [None])[0]
+
+    @torch.no_grad()
+    def baseline() -> Tensor:
+        return eager(clips)
+
+    times = run.timer({"ours": ours, "eager": baseline})
+    rates = {side: quartiles(count / np.array(ms) * 1e3) for side, ms in times.items()}
+    flops = clip_flops(model)
+    note = f"{count} clips, {flops / 1e9:.2f} GFLOP a clip"
+    speedup = timing.faster(times["ours"], times["eager"])
+    reached = [rate * flops / 1e12 for rate in rates["ours"]]
+    share = [rate / median(run.ceiling) for rate in reached]
+    run.add(
+        Row("inference", "encoder", "two-person clips", rates["ours"], rates["eager"], "clips/s", speedup, note=note)
+    )
+    run.add(
+        Row("inference", "encoder", "share of the matrix ceiling", reached, run.ceiling, "TFLOP/s", share, 0.45,
+            note=note)
+    )  # fmt: skip
+
+
+def build_trainer(run: Run, folder: Path, batch: int) -> Trainer:
+    """The recipe's trainer on random clips, its prototypes already training."""
+    cache = folder / "cache"
+    if not cache.exists():
+        write_random_cache(cache, 1024)
+    config = PretrainConfig(batch=batch, precision="bf16" if run.device.type == "cuda" else "fp32")
+    optim = dataclasses.replace(
+        config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMPERATURE, TEACHER_TEMPERATURE)
+    )
+    model = TOY if run.quick else config.model
+    config = dataclasses.replace(config, optim=optim, model=model)
+    return Trainer(config, FrameStore(ClipCache.open(cache), device=run.device))
+
+
+def part(views: ViewBatch, batch: int) -> ViewBatch:
+    """The first `batch` clips of a batch of views."""
+    groups = [ViewGroup(g.window, g.clips[:batch], g.mask[:batch]) for g in views.groups]
+    return ViewBatch(groups, views.clip[:batch], views.step)
+
+
+def whole_batch(run: Run) -> int:
+    return 8 if run.quick else PretrainConfig().batch
+
+
+def stepper(trainer: Trainer, views: ViewBatch | None = None) -> Callable[[], Any]:
+    """One step after the other; on the same views where they are given."""
+    if views is not None:
+        trainer.sampler = lambda clip, step: views  # type: ignore[assignment]
+    numbers = iter(range(1 << 30))
+    return lambda: trainer.step(next(numbers))
+
+
+def largest(run: Run, make: Callable[[int], Callable[[], Any]]) -> tuple[int, Callable[[], Any], int]:
+    """The largest batch (the recipe's, or that halved) whose step fits, the step, and the peak of allocated bytes."""
+    for batch in halves(whole_batch(run)):
+        torch.cuda.empty_cache()
+        with suppress(torch.OutOfMemoryError):
+            body = make(batch)
+            return batch, body, timing.peak_bytes(body, above=0)
+        body = None
+    raise RuntimeError("not even one clip fits")
+
+
+def step(run: Run) -> None:
+    """Ours with its views made, ours on prepared views, and the eager one on the same prepared views."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        batch, whole, peak = largest(run, lambda size: stepper(build_trainer(run, folder, size)))
+        seconds = timing.wall_seconds(whole, ROUNDS)
+        del whole
+        run.add(
+            Row("step", "Trainer.step", "views made", quartiles(batch / np.array(seconds)), unit="samples/s",
+                target=5000, note=f"batch {batch}, peak {peak / 1e9:.3g} GB")
+        )  # fmt: skip
+        trainer = build_trainer(run, folder, batch)
+        views = trainer.sampler(trainer.order(0).to(run.device), 0)
+    eager = EagerSLiM(eager_config(trainer.config.model)).to(run.device)
+    eager.load_state_dict(trainer.model.state_dict())
+    low = trainer.dtype if trainer.dtype != torch.float32 else None
+
+    def eager_stepper(size: int) -> Callable[[], Any]:
+        optimizer, given = make_optimizer(eager, lr=1e-6), part(views, size)
+        clips, masks = [g.clips for g in given.groups], [g.mask for g in given.groups]
+        return lambda: eager.training_step(optimizer, clips, masks, TEACHER_TEMPERATURE, autocast=low)["loss"].item()
+
+    # Before either moves the weights: is it the same step?
+    few = part(views, min(batch, 8))
+    with torch.no_grad(), autocast(trainer):
+        mine = trainer.model(few, TEACHER_TEMPERATURE)["loss"].item()
+        clips, masks = [g.clips for g in few.groups], [g.mask for g in few.groups]
+        theirs = eager.loss(clips, masks, TEACHER_TEMPERATURE)["loss"].item()
+    run.add(
+        Row("step", "Trainer.step", "loss of a few clips", mine, theirs, ratio=abs(mine / theirs - 1),
+            target=SAME_LOSS, at_most=True, note="ratio: relative difference"), check=True,
+    )  # fmt: skip
+
+    ours = stepper(trainer, views)
+    mine_s = timing.wall_seconds(ours, ROUNDS)
+    del ours, trainer  # the eager side gets the memory for itself
+    size, baseline, eager_peak = largest(run, eager_stepper)
+    theirs_s = timing.wall_seconds(baseline, ROUNDS)
+    rates = [batch / np.array(mine_s), size / np.array(theirs_s)]
+    note = f"batch {batch}, eager {size}"
+    run.add(
+        Row("step", "Trainer.step", "same views prepared", *map(quartiles, rates), "samples/s",
+            quartiles(rates[0] / rates[1]), 4.0, note=note)
+    )  # fmt: skip
+    run.add(Row("step", "Trainer.step", "peak memory", peak / 1e9, eager_peak / 1e9, "GB", note=note))
+
+
+def autocast(trainer: Trainer) -> AbstractContextManager[Any]:
+    """As in the trainer's step."""
+    return torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.dtype == torch.bfloat16)
+
+
+def graph(run: Run) -> None:
+    """Captures of the losses with their gradients, then of the whole step, and how much faster replays are."""
+    with tempfile.TemporaryDirectory() as name:
+        trainer = build_trainer(run, Path(name), whole_batch(run))
+        views = trainer.sampler(trainer.order(0).to(run.device), 0)
+    model, optimizer = trainer.model, trainer.optimizer
+    for group in optimizer.param_groups:
+        group["capturable"] = True
+
+    def gradients() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(trainer):
+            loss = model(views, TEACHER_TEMPERATURE)["loss"]
+        loss.backward()
+
+    def whole() -> None:
+        gradients()
+        clip_gradients(model.student, trainer.config.optim.clip)
+        optimizer.step()
+        model.update_teacher(0.999)
+
+    for what, body in (("losses and gradients", gradients), ("whole step, same views", whole)):
+        try:
+            replay = captured(body)
+        except Exception as error:  # an operation that waits for the GPU, most likely
+            cause: BaseException = error
+            while cause.__context__ is not None:  # ending a broken capture raises once more
+                cause = cause.__context__
+            run.add(Row("graph", "CUDA graph", what, ours=0.0, target=1, note=f"no: {first_line(cause)}"))
+            continue
+        times = run.timer({"replay": replay, "launched": body})
+        run.add(
+            Row("graph", "CUDA graph", what, *(quartiles(times[side]) for side in ("replay", "launched")), "ms",
+                timing.faster(times["replay"], times["launched"]), note="yes")
+        )  # fmt: skip
+
+
+def captured(body: Callable[[], Any]) -> Callable[[], None]:
+    """Replays of one call, captured after a warm-up on a stream of its own."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(timing.WARM_UP):
+            body()
+    torch.cuda.current_stream().wait_stream(stream)
+    kept = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(kept):
+        body()
+    return kept.replay
