@@ -40,13 +40,11 @@ Tile = dict[str, int]
 
 def look(job: tuple[str, int, str, tuple[int, ...], Tile]) -> tuple[str, str]:
     """The worst figures over all variants of a candidate, and why it must not be taken, or ""."""
-    from slim_kernels.check import KERNELS, Case, compile_case
+    from slim_kernels.check import cases_of, compile_case
 
     kernel, target, dtype, sizes, tile = job
-    shape = {name: value for name, value in tile.items() if not name.startswith("num_")}
     usages, faults = [], []
-    for variant in KERNELS[kernel].variants(*sizes):
-        case = Case(kernel, target, dtype, variant | shape, tile["num_warps"], tile["num_stages"])
+    for case in cases_of(kernel, target, dtype, sizes, tile):
         try:
             usage = compile_case(case)
         except Exception as error:  # whatever the compiler says is what the table shows

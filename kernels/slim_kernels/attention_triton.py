@@ -212,9 +212,11 @@ _TYPES = {
 _SCALARS = {"scale": "fp32", "total": "i32", "first": "i32"}
 _SIZES = ((32, 1024), HEADS)
 SHIPPED = {
-    "attention_forward": Shipped(attention_forward_kernel, _TYPES, _SIZES, _variants, _SCALARS),
-    "attention_backward_queries": Shipped(attention_backward_queries_kernel, _TYPES, _SIZES, _variants, _SCALARS),
-    "attention_backward_keys": Shipped(attention_backward_keys_kernel, _TYPES, _SIZES, _variants, _SCALARS),
+    "attention_forward": Shipped(attention_forward_kernel, _TYPES, _SIZES, _variants, _SCALARS, ("T",)),
+    "attention_backward_queries": Shipped(
+        attention_backward_queries_kernel, _TYPES, _SIZES, _variants, _SCALARS, ("T",)
+    ),
+    "attention_backward_keys": Shipped(attention_backward_keys_kernel, _TYPES, _SIZES, _variants, _SCALARS, ("T",)),
 }
 
 

@@ -74,6 +74,8 @@ def _chunks(
     dtype: torch.dtype,
 ) -> list[_Chunk]:
     chunks = []
+    time = time.long().clamp_min(0)
+    table = turns(int(time.max()) + 1 if len(time) else 0, d, dtype)
     for first, sequences, length, asking in equal_length_runs(cu_seqlens, queries):
         if asking not in (1, length):
             raise ValueError(f"queries must be 1 or a sequence's length; got {asking} of {length}")
@@ -83,7 +85,7 @@ def _chunks(
         for begin in range(0, sequences, size):
             count = min(size, sequences - begin)
             if begin == 0 or not shared:
-                turn = turns(times[:1] if shared else times[begin : begin + count], d, dtype)
+                turn = table[times[:1] if shared else times[begin : begin + count]]
                 turn = turn[:, :, None].expand(-1, -1, heads, -1).contiguous()
             start = first + begin * length
             hidden = None

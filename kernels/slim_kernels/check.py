@@ -45,13 +45,15 @@ class Case:
     kernel: str
     architecture: int
     dtype: str
+    types: dict[str, str]
     constants: dict[str, Any]
     warps: int
     stages: int
 
     def __str__(self) -> str:
         constants = " ".join(f"{name}={value}" for name, value in self.constants.items() if name != "PRECISION")
-        return f"{self.kernel:<27}{self.architecture:>4} {self.dtype:<5}{constants:<72}"
+        stream = self.dtype if "T" in (self.types.get("x"), self.types.get("residual")) else "fp32"
+        return f"{self.kernel:<27}{self.architecture:>4} {self.dtype:<5}{stream:<7}{constants:<72}"
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,20 @@ class Usage:
 def cases(dtypes: tuple[str, ...]) -> Iterator[Case]:
     """Every launch on file with every set of constants it is meant for."""
     for name, by_architecture in LAUNCHES.items():
-        kernel = KERNELS[name]
         for (architecture, options), dtype in itertools.product(by_architecture.items(), dtypes):
-            for sizes in itertools.product(*kernel.sizes):
-                tile = choose(options, *sizes)
-                shape = {key: value for key, value in tile.items() if not key.startswith("num_")}
-                for variant in kernel.variants(*sizes):
-                    yield Case(name, architecture, dtype, variant | shape, tile["num_warps"], tile["num_stages"])
+            for sizes in itertools.product(*KERNELS[name].sizes):
+                yield from cases_of(name, architecture, dtype, sizes, choose(options, *sizes))
+
+
+def cases_of(name: str, architecture: int, dtype: str, sizes: tuple[int, ...], tile: dict[str, int]) -> Iterator[Case]:
+    """A launch of one kernel, `tile`, with every set of constants and dtypes it is meant for at these sizes."""
+    kernel = KERNELS[name]
+    shape = {key: value for key, value in tile.items() if not key.startswith("num_")}
+    for stream, variant in itertools.product(kernel.streams, kernel.variants(*sizes)):
+        types = kernel.types | {key: kind for key, kind in variant.items() if key.islower()}
+        types = {key: stream if kind == "S" else kind for key, kind in types.items()}
+        constants = {key: value for key, value in variant.items() if not key.islower()} | shape
+        yield Case(name, architecture, dtype, types, constants, tile["num_warps"], tile["num_stages"])
 
 
 def compile_case(case: Case) -> Usage:
@@ -114,7 +123,7 @@ def _type(name: str, case: Case) -> str:
     kernel = KERNELS[case.kernel]
     if name in case.constants:
         return "constexpr"
-    return kernel.scalars[name] if name in kernel.scalars else "*" + kernel.types[name].replace("T", case.dtype)
+    return kernel.scalars[name] if name in kernel.scalars else "*" + case.types[name].replace("T", case.dtype)
 
 
 def _look(case: Case) -> tuple[Usage | None, str]:
@@ -140,7 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
         if case.kernel in (told.kernel or LAUNCHES) and case.architecture in (told.architecture or SHARED_KB)
     ]
     faults = 0
-    print(f"{'kernel':<27}{'sm':>4} {'type':<5}{'constants':<72}{'regs':>5}{'spill':>6}{'shared':>8}{'mma':>5}")
+    head = f"{'kernel':<27}{'sm':>4} {'type':<5}{'stream':<7}{'constants':<72}"
+    print(f"{head}{'regs':>5}{'spill':>6}{'shared':>8}{'mma':>5}")
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for case, (usage, fault) in zip(chosen, pool.imap(_look, chosen), strict=True):
             faults += bool(fault)

@@ -125,8 +125,9 @@ def _backward_variants(width: int) -> Iterator[dict[str, Any]]:
 
 
 _TYPES = {
-    name: "fp32" for name in ("x", "weight", "bias", "mask_token", "joints", "prefix", "out", "grad", "parts")
-} | {"mask": "i1", "index": "i64"}  # fmt: skip
+    "x": "S", "mask": "i1", "index": "i64", "weight": "fp32", "bias": "fp32", "mask_token": "fp32", "joints": "fp32",
+    "prefix": "fp32", "out": "S", "grad": "S", "parts": "fp32",
+}  # fmt: skip
 _STRIDES = {"s_n": "i64", "s_t": "i64", "s_v": "i64", "s_c": "i64"}
 _SCALARS = {"total": "i32", "span": "i32", "start": "i64", "clips": "i64", "steps": "i64", **_STRIDES}
 SHIPPED = {

@@ -45,9 +45,9 @@ LAUNCHES: dict[str, dict[int, list[Option]]] = {
         100: _options("BM BN", ((256,), (128, 64, 8, 3))),
     },
     "norm_backward": {
-        80: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 4, 1))),
-        90: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 4, 1))),
-        100: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 4, 1))),
+        80: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 8, 1))),
+        90: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 8, 1))),
+        100: _options("BM BLOCKS", ((128,), (16, 8, 4, 1)), ((256,), (8, 16, 8, 1))),
     },
     "norm_swiglu": {
         80: _options("BM BF EARLY", ((256,), (64, 32, 0, 8, 2))),
@@ -89,13 +89,15 @@ class Shipped:
     function: Any
     """The Triton kernel."""
     types: dict[str, str]
-    """What its pointers point at: Triton's names, or T for the dtype of the matrix products."""
+    """What its pointers point at: Triton's names, T for the matrix products' dtype, S for the residual stream's."""
     sizes: tuple[tuple[int, ...], ...]
     """For each size that LAUNCHES asks for, those to compile."""
     variants: Callable[..., Iterator[dict[str, Any]]]
-    """From one of these sizes each, all constants but the tile sizes."""
+    """From one of these sizes each, all constants but the tile sizes (and, in lower case, types that differ)."""
     scalars: dict[str, str] = field(default_factory=dict)
     """Types of its plain numbers."""
+    streams: tuple[str, ...] = ("fp32", "T")
+    """What S stands for: float32, as in training under autocast, and T, as in a model that is wholly of that dtype."""
     matrix: bool = True
     """Whether it multiplies matrices, and so must use tensor cores."""
 

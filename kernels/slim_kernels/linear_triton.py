@@ -46,18 +46,15 @@ def linear_kernel(
 
 
 def _variants(width: int) -> Iterator[dict[str, Any]]:
-    for norm in (True, False):
-        yield {"D": width, "E": 768, "DP": width, "NORM": norm, "RESIDUAL": not norm, "PRECISION": "ieee"}
+    sizes = {"D": width, "E": 768, "DP": width, "PRECISION": "ieee"}
+    yield {**sizes, "NORM": True, "RESIDUAL": False, "out": "T"}
+    yield {**sizes, "NORM": False, "RESIDUAL": True, "x": "T"}
 
 
+_TYPES = {"x": "S", "gain": "fp32", "shift": "fp32", "weight": "T", "bias": "fp32", "residual": "S", "out": "S"}
 SHIPPED = {
-    "linear": Shipped(
-        linear_kernel,
-        {"x": "fp32", "gain": "fp32", "shift": "fp32", "weight": "T", "bias": "fp32", "residual": "fp32", "out": "T"},
-        (PADDED,), _variants,
-        {"rows": "i32", "eps": "fp32"},
-    ),
-}  # fmt: skip
+    "linear": Shipped(linear_kernel, _TYPES, (PADDED,), _variants, {"rows": "i32", "eps": "fp32"}),
+}
 
 
 def _run_linear(

@@ -53,7 +53,7 @@ def _variants(width: int) -> Iterator[dict[str, Any]]:
 SHIPPED = {
     "norm_backward": Shipped(
         norm_backward_kernel,
-        {"grad": "T", "x": "fp32", "gain": "fp32", "shift": "fp32", "residual": "fp32", "grad_x": "fp32",
+        {"grad": "T", "x": "S", "gain": "fp32", "shift": "fp32", "residual": "S", "grad_x": "S",
          "normed": "T", "parts": "fp32"},
         (PADDED,), _variants,
         {"rows": "i32", "eps": "fp32"},

@@ -115,8 +115,8 @@ def _variants(width: int) -> Iterator[dict[str, Any]]:
 _TYPES = {"x": "T", "y": "T", "v": "T", "bias": "fp32", "out": "fp32", "lse": "fp32"}
 _SCALARS = {"rows": "i32", "columns": "i32", "span": "i32", "scale": "fp32"}
 SHIPPED = {
-    "attend": Shipped(attend_kernel, _TYPES, (PADDED,), _variants, _SCALARS),
-    "log_sum_exp": Shipped(log_sum_exp_kernel, _TYPES, (PADDED,), _variants, _SCALARS),
+    "attend": Shipped(attend_kernel, _TYPES, (PADDED,), _variants, _SCALARS, ("T",)),
+    "log_sum_exp": Shipped(log_sum_exp_kernel, _TYPES, (PADDED,), _variants, _SCALARS, ("T",)),
 }
 
 

@@ -58,7 +58,7 @@ def _rotate_chunk(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
         out_b.copy_(b * cos + a * sin)
 
 
-def turns(time: Tensor, d: int, dtype: torch.dtype) -> Tensor:
-    """exp(i · time · 10000^(-2 j / d)), complex (*time, d / 2), in the complex type of `dtype`."""
-    angle = time.clamp_min(0).double()[..., None] * frequencies(d // 2, time.device)
-    return torch.polar(torch.ones_like(angle), angle).to(dtype.to_complex())
+def turns(times: int, d: int, dtype: torch.dtype) -> Tensor:
+    """exp(i · time · 10000^(-2 j / d)), complex (times, d / 2) on the CPU, in the complex type of `dtype`."""
+    cos, sin = tables(d // 2, times, torch.device("cpu"), torch.float64)
+    return torch.complex(cos, sin).to(dtype.to_complex())

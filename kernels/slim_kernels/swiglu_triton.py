@@ -108,10 +108,10 @@ def _variants(width: int) -> Iterator[dict[str, Any]]:
 
 
 _INPUTS = {
-    "x": "fp32", "gain": "fp32", "shift": "fp32", "w12": "T", "b12": "fp32", "w3": "T", "b3": "fp32", "out": "fp32",
+    "x": "S", "gain": "fp32", "shift": "fp32", "w12": "T", "b12": "fp32", "w3": "T", "b3": "fp32", "out": "S",
 }  # fmt: skip
 _GRADIENTS = {
-    "grad": "fp32", "normed": "T", "product": "T", "grad_hidden": "T", "parts": "fp32",
+    "grad": "S", "normed": "T", "product": "T", "grad_hidden": "T", "parts": "fp32",
 }  # fmt: skip
 _SCALARS = {"rows": "i32", "eps": "fp32"}
 SHIPPED = {
