@@ -36,7 +36,7 @@ SIZES = ("demo", "recipe")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def settings(sizes: str, precision: str = "fp32") -> PretrainConfig:
+def settings(sizes: str, precision: str = "fp32", attention: str = "all") -> PretrainConfig:
     """The config of a preset, of the recipe ("recipe") or of a toy, with prototypes that train."""
     if sizes == "toy":
         head = HeadConfig(hidden=32, bottleneck=16, prototypes=32)
@@ -46,7 +46,9 @@ def settings(sizes: str, precision: str = "fp32") -> PretrainConfig:
     else:
         config = parse(["--preset", sizes, "--data", "synthetic"])  # some presets want data named; ours is given
     optim = dataclasses.replace(config.optim, freeze_prototypes=0.0, teacher_temperature=(TEACHER_TEMP, TEACHER_TEMP))
-    return dataclasses.replace(config, precision=precision, optim=optim)
+    encoder = dataclasses.replace(config.model.encoder, attention=attention)
+    model = dataclasses.replace(config.model, encoder=encoder)
+    return dataclasses.replace(config, precision=precision, optim=optim, model=model)
 
 
 def windows(views: ViewsConfig) -> dict[int, Window]:
@@ -55,12 +57,12 @@ def windows(views: ViewsConfig) -> dict[int, Window]:
     return {frames: Window(count, share, max(1, frames // PATCH_FRAMES)) for frames, count, share in given}
 
 
-def build_trainer(path: Path, sizes: str, precision: str) -> Trainer:
-    return Trainer(settings(sizes, precision), FrameStore(ClipCache.open(path)))
+def build_trainer(path: Path, sizes: str, precision: str, attention: str = "all") -> Trainer:
+    return Trainer(settings(sizes, precision, attention), FrameStore(ClipCache.open(path)))
 
 
-def ours(path: Path, sizes: str, precision: str, views: bool) -> Callable[[], float]:
-    trainer, steps = build_trainer(path, sizes, precision), iter(range(1 << 30))
+def ours(path: Path, sizes: str, precision: str, views: bool, attention: str = "all") -> Callable[[], float]:
+    trainer, steps = build_trainer(path, sizes, precision, attention), iter(range(1 << 30))
     if not views:
         prepared = [trainer.sampler(trainer.order(step), step) for step in range(PREPARED)]
         trainer.sampler = lambda clip, step: prepared[step % PREPARED]  # type: ignore[assignment]

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.charts import draw_memory, draw_speedups
 from benchmarks.gpu.record import TITLES, cells
 from benchmarks.records import RESULTS, newest, read
-from benchmarks.runs import accuracy_table
+from benchmarks.runs import accuracy_table, attention_table
 from slim_fast.errors import UserError
 from slim_fast.training.checkpoint import write_atomically
 
@@ -79,6 +79,19 @@ TABLES = {
             "ours": rate("ours"),
             "baseline": rate("baseline"),
             "ours / baseline": ratio,
+        },
+    ),
+    "visible_attention": Table(
+        "Attention to visible tokens only",
+        "Samples a second of our step with `--model.encoder.attention visible`, against the same with `all`, on the "
+        "same views prepared beforehand.",
+        {
+            "sizes": case("sizes"),
+            "batch": case("batch"),
+            "precision": case("precision"),
+            "visible": rate("ours"),
+            "all": rate("baseline"),
+            "visible / all": ratio,
         },
     ),
     "views": Table(
@@ -221,9 +234,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         markdown = report(sorted(options.results.glob("*.json")), options.figures, options.readme.parent, options.quick)
         accuracies = accuracy_table(options.results / "runs")
+        attention = attention_table(options.results / "attention")
         if not markdown and not accuracies:
             raise UserError(f"{options.results} holds no results: run `pytest benchmarks/ --benchmark-only --record`.")
-        for section, content in (("benchmarks", markdown), ("runs", accuracies)):
+        for section, content in (("benchmarks", markdown), ("runs", accuracies), ("attention", attention)):
             print(content)
             if options.write:
                 splice(options.readme, section, content)

@@ -1,4 +1,6 @@
-"""Summaries of pre-training runs on file (benchmarks/results/runs/*.json) as the README's accuracy table."""
+"""Summaries of pre-training runs on file as the README's tables of accuracies: benchmarks/results/runs/*.json, and
+results/attention/<recordings>-<all or visible>-<seed>.json.
+"""
 
 from __future__ import annotations
 
@@ -27,3 +29,27 @@ def _row(name: str, summary: dict[str, Any]) -> str:
     cells[0], cells[3] = f"**{cells[0]}**", f"**{cells[3]}**"
     about = [name, f"{summary['clips']:,}", f"{summary['samples']:,}", f"{summary['seconds'] / 60:.0f}"]
     return f"| {' | '.join([*about, str(summary['threads']), *cells])} |"
+
+
+def attention_table(folder: Path) -> str:
+    """Markdown: means over seeds, and their range, of each kind of attention; "" when the folder holds no summary."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        recordings, kind, _ = path.stem.rsplit("-", 2)
+        groups.setdefault((recordings, kind), []).append(json.loads(path.read_text(encoding="utf-8")))
+    if not groups:
+        return ""
+    head = "| recordings | attention | seeds | 1-NN learned | random encoder | linear learned | random encoder |"
+    rows = [
+        f"| {recordings} | {kind} | {len(runs)} | "
+        + " | ".join(_range(runs, key + source) for key in ("knn_top1", "linear_top1") for source in SOURCES[:2])
+        + " |"
+        for (recordings, kind), runs in groups.items()
+    ]
+    return "\n".join([head, "|---|---" + "|---:" * 5 + "|", *rows])
+
+
+def _range(runs: list[dict[str, Any]], name: str) -> str:
+    shares = [100 * run[name] for run in runs]
+    mean = f"{sum(shares) / len(shares):.1f}"
+    return mean if len(shares) == 1 else f"{mean} ({min(shares):.1f}–{max(shares):.1f})"

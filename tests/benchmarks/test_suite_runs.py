@@ -1,5 +1,6 @@
 """The benchmarks run from end to end at toy sizes, and their figures arrive in the README."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, runs
 from benchmarks.baselines.numpy_views import WINDOWS
 from benchmarks.bench_training_step import SIZES, settings, windows
 from benchmarks.records import Recorder, newest, read
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-RUNS = "<!-- runs:begin -->\n<!-- runs:end -->\n"
-KINDS = ["prototype_loss_time", "prototype_loss_memory", "prototype_loss_error", "training_step", "views"]
+RUNS = "<!-- runs:begin -->\n<!-- runs:end -->\n<!-- attention:begin -->\n<!-- attention:end -->\n"
+KINDS = [
+    "prototype_loss_time",
+    "prototype_loss_memory",
+    "prototype_loss_error",
+    "training_step",
+    "views",
+    "visible_attention",
+]
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +118,17 @@ def test_a_damaged_record_or_readme_is_named(tmp_path, capsys):
     with pytest.raises(report.UserError, match="needs the lines"):
         report.splice(readme, "benchmarks", "figures")
     assert readme.read_text(encoding="utf-8") == f"{END}{BEGIN}"
+
+
+def test_accuracies_of_both_kinds_of_attention_are_averaged_over_seeds(tmp_path):
+    for seed, (one, other) in enumerate([(0.5, 0.4), (0.7, 0.5)]):
+        for kind, share in (("all", one), ("visible", other)):
+            summary = {name: share for name in ("knn_top1", "linear_top1")}
+            summary |= {f"{name}_random_encoder": 0.25 for name in ("knn_top1", "linear_top1")}
+            (tmp_path / f"my-walks-{kind}-{seed}.json").write_text(json.dumps(summary))
+    rows = runs.attention_table(tmp_path).splitlines()[2:]
+    assert rows == [
+        "| my-walks | all | 2 | 60.0 (50.0–70.0) | 25.0 (25.0–25.0) | 60.0 (50.0–70.0) | 25.0 (25.0–25.0) |",
+        "| my-walks | visible | 2 | 45.0 (40.0–50.0) | 25.0 (25.0–25.0) | 45.0 (40.0–50.0) | 25.0 (25.0–25.0) |",
+    ]
+    assert runs.attention_table(tmp_path / "nothing") == ""
