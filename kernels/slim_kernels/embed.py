@@ -31,7 +31,7 @@ def reference(
         head = prefix.to(tokens.dtype).expand(x.shape[0], -1, -1)
         sequences.append(torch.cat([head, tokens], 1).flatten(0, 1))
     out = torch.cat(sequences)
-    return out if index is None else out[index]
+    return out if index is None else out.index_select(0, index)
 
 
 def embed_tokens(

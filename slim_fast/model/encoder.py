@@ -98,7 +98,7 @@ class Block(nn.Module):
             eps=NORM_EPS,
         )
         if read is not None:
-            x, attended = x[read.rows], attended[read.rows]
+            x, attended = x.index_select(0, read.rows), attended.index_select(0, read.rows)
         x = linear_residual(attended, self.attn.proj.weight, self.attn.proj.bias, x)
         mlp = self.mlp
         return norm_swiglu(

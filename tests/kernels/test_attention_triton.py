@@ -127,3 +127,35 @@ def test_a_head_without_a_kernel_falls_back_with_one_warning(monkeypatch):
     assert len(caught) == 1
     monkeypatch.delenv("SLIM_KERNELS")
     assert torch.equal(outs[0], packed_attention(qkv, cu_seqlens, 5, time=time))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_buckets_change_nothing_but_the_tiles(hidden):
+    lengths = [40, 33, 0, 20, 3, 0, 70]
+    qkv, cu_seqlens, time, visible = problem(lengths, 2, 16, hidden)
+    outs = [
+        triton_ops.packed_attention(qkv, cu_seqlens, 70, time, visible, buckets)[0]
+        for buckets in (None, [2, 40, 0, 9, 3, 20, 1, 0, 1, 70])
+    ]
+    torch.testing.assert_close(*outs, rtol=1e-12, atol=1e-12)
+    upstream = torch.randn_like(outs[0])
+    torch.testing.assert_close(*(torch.autograd.grad(out, qkv, upstream)[0] for out in outs), rtol=1e-10, atol=1e-11)
+
+
+def test_the_longest_sequence():
+    out, grad, want, want_grad = both([1024, 1], *problem([1024, 1], 1, 16, True, torch.float32))
+    torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(grad, want_grad, rtol=1e-4, atol=1e-5)
+
+
+def test_float16():
+    """As a GPU multiplies; sums are in float32."""
+    qkv, cu_seqlens, time, visible = problem([70, 9], 2, 32, True, torch.float16)
+    out, _ = triton_ops.packed_attention(qkv, cu_seqlens, 70, time, visible, None)
+    exact = qkv.detach().double().requires_grad_()
+    want = packed_attention(exact, cu_seqlens, 70, time=time, visible=visible)
+    assert (out.double() - want).norm() < 2e-3 * want.norm()
+    upstream = torch.randn_like(want)
+    (grad,), (want_grad,) = (torch.autograd.grad(o, x, upstream.to(o.dtype)) for o, x in ((out, qkv), (want, exact)))
+    assert grad.dtype == torch.float16
+    assert (grad.double() - want_grad).norm() < 3e-3 * want_grad.norm()
