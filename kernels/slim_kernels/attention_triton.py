@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from slim_kernels.launch import Shipped, launch
-from slim_kernels.registration import cast_under_autocast, count_flops
+from slim_kernels.registration import cast_under_autocast, count_flops, kernel_op
 from slim_kernels.rotary import tables
 
 HEADS = (16, 32, 64)
@@ -221,7 +221,7 @@ SHIPPED = {
 
 
 def visible_keys(visible: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-    """The visible tokens in order (int32 (total,), the rest undefined), and where each sequence's begin in that list
+    """The visible tokens in order (int32 (total,), the rest zeros), and where each sequence's begin in that list
     (int32 (S + 1,)). Of fixed shapes, so nothing is read on the host.
     """
     count = visible.cumsum(0)
@@ -246,7 +246,7 @@ def _launches(
         first += count
 
 
-@torch.library.custom_op("slim_kernels::packed_attention", mutates_args=())
+@kernel_op("slim_kernels::packed_attention")
 def packed_attention(
     qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor, visible: Tensor | None,
     buckets: Sequence[int] | None,
@@ -274,7 +274,7 @@ def _(qkv: Tensor, cu_seqlens: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
     return qkv.new_empty(total, heads, d), qkv.new_empty(heads, total, dtype=wide)
 
 
-@torch.library.custom_op("slim_kernels::packed_attention_backward", mutates_args=())
+@kernel_op("slim_kernels::packed_attention_backward")
 def packed_attention_backward(
     grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu_seqlens: Tensor, max_seqlen: int, time: Tensor,
     visible: Tensor | None, buckets: Sequence[int] | None,

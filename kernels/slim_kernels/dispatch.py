@@ -26,8 +26,9 @@ def triton_wanted(operation: str, x: Tensor, dtype: torch.dtype, obstacle: str =
         raise ValueError(f"{VARIABLE}={choice!r} is not known; set it to reference or triton, or unset it")
     if choice == "triton" and not TRITON_INSTALLED:
         raise ValueError(f"{VARIABLE}=triton, but triton is not installed; install it or unset the variable")
-    interpreted = x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
-    if choice == "reference" or not (interpreted or x.device.type == "cuda") or not TRITON_INSTALLED:
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    runs = x.device.type == "cuda" or (interpreted and x.device.type == "cpu")
+    if choice == "reference" or not runs or not TRITON_INSTALLED:
         return False
     # The interpreter computes bfloat16 wrongly; on a GPU float32 products would need other tiles.
     known = (torch.float16, torch.float32, torch.float64) if interpreted else (torch.float16, torch.bfloat16)
@@ -35,15 +36,16 @@ def triton_wanted(operation: str, x: Tensor, dtype: torch.dtype, obstacle: str =
         obstacle = f"{dtype} products on {x.device.type}"
     elif x.device.type == "cuda" and _capability(x.device) < (8, 0):
         obstacle = "devices before compute capability 8.0"
-    if obstacle:
+    if obstacle and not torch.compiler.is_compiling():  # no compiler traces a warning
         warn_once(f"{operation} has no Triton kernel for {obstacle}; PyTorch's operations run instead")
     return not obstacle
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which x is multiplied by weights: autocast's where it is on."""
+    """The dtype in which x is multiplied by weights: autocast's where it is on, which leaves float64 alone."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    cast = torch.is_autocast_enabled(device) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(device) if cast else x.dtype
 
 
 @lru_cache

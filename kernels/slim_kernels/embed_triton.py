@@ -5,6 +5,7 @@ bias or the mask token, and for its joint or prefix. A is made in registers, so 
 atomics.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from slim_kernels.launch import Shipped, launch
 from slim_kernels.norm_triton import exact
-from slim_kernels.registration import cast_under_autocast, count_flops
-from slim_kernels.rows_triton import PADDED, load_feature, padded, store_rows
+from slim_kernels.registration import cast_under_autocast, count_flops, kernel_op
+from slim_kernels.rows_triton import PADDED, load_feature, load_rows, padded, store_rows
 
 # Programs that share the tokens of the gradients' sums.
-FULL = 256
+MOST_PROGRAMS = 256
 
 
 @triton.jit
@@ -47,7 +48,7 @@ def load_masked(mask, m_patch, o_c, o_t, o_v, steps, V: tl.constexpr, MASK: tl.c
 @triton.jit
 def coordinate_place(o_c, o_t, o_v, o_k, s_n, s_t, s_v, s_c, P: tl.constexpr):
     """Offsets of coordinate o_k = channel · P + frame of patches, all int64 and of one shape after broadcasting."""
-    return o_c * s_n + (o_t * P + o_k % P) * s_t + o_v * s_v + (o_k // P) * s_c
+    return o_c * s_n + (o_t * P + o_k % P) * s_t + o_v * s_v + (o_k // P).to(tl.int64) * s_c
 
 
 @triton.jit(do_not_specialize=["total", "start", "clips", "steps", "s_n", "s_t", "s_v", "s_c"])
@@ -74,7 +75,7 @@ def embed_kernel(
         b_y += tl.load(joints + o_v[:, None] * D + o_d[None, :], mask=m_patch[:, None] & m_d, other=0.0)
         m_prefix = (m_g & (o_j < R))[:, None]
         b_p = tl.load(prefix + o_j[:, None] * D + o_d[None, :], mask=m_prefix & m_d, other=0.0)
-        store_rows(out, tl.where(m_prefix, b_p, b_y), o_m, m_g, D, DP)
+        store_rows(out, tl.where(m_prefix, b_p, b_y), tl.program_id(0) * BM, m_g, D, DP, BM)
 
 
 @triton.jit(do_not_specialize=["total", "span", "start", "clips", "steps", "s_n", "s_t", "s_v", "s_c"])
@@ -105,16 +106,15 @@ def embed_backward_kernel(
             (o_f[:, None] == o_which[None, :]) & m_g[None, :]
         )
         b_a = tl.where(b_one, 1.0, b_a)
-        place = o_m.to(tl.int64)[:, None] * D + o_d[None, :]
-        b_g = tl.load(grad + place, mask=m_g[:, None] & (o_d < D)[None, :], other=0.0).to(ACC)  # [BM, DP]
+        b_g = load_rows(grad, first, m_g, D, DP, BM).to(ACC)  # [BM, DP]
         b_parts += tl.dot(b_a, b_g, input_precision=PRECISION, out_dtype=ACC)
     place = (i_p.to(tl.int64) * F + o_f)[:, None] * D + o_d[None, :]
     tl.store(parts + place, b_parts, mask=(o_f < F)[:, None] & (o_d < D)[None, :])
 
 
 def _variants(width: int) -> Iterator[dict[str, Any]]:
-    for chosen in (True, False):
-        yield {"D": width, "DP": width, "K": 24, "KP": 32, "P": 8, "V": 25, "R": 5, "MASK": chosen, "INDEX": chosen,
+    for mask, index in itertools.product((True, False), repeat=2):
+        yield {"D": width, "DP": width, "K": 24, "KP": 32, "P": 8, "V": 25, "R": 5, "MASK": mask, "INDEX": index,
                "PRECISION": "tf32x3"}  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def full_length(clips: Sequence[Tensor], patch: int, prefix: int) -> int:
     return sum(x.shape[0] * (prefix + x.shape[1] // patch * x.shape[2]) for x in clips)
 
 
-@torch.library.custom_op("slim_kernels::embed_tokens", mutates_args=())
+@kernel_op("slim_kernels::embed_tokens")
 def embed_tokens(
     clips: Sequence[Tensor], masks: Sequence[Tensor], weight: Tensor, bias: Tensor, mask_token: Tensor,
     joints: Tensor, prefix: Tensor, index: Tensor | None,
@@ -194,7 +194,7 @@ def _(
     return joints.new_empty(total, weight.shape[0])
 
 
-@torch.library.custom_op("slim_kernels::embed_tokens_backward", mutates_args=())
+@kernel_op("slim_kernels::embed_tokens_backward")
 def embed_tokens_backward(
     grad: Tensor, clips: Sequence[Tensor], masks: Sequence[Tensor], weight: Tensor, bias: Tensor,
     mask_token: Tensor, joints: Tensor, prefix: Tensor, index: Tensor | None,
@@ -205,7 +205,7 @@ def embed_tokens_backward(
     size = channels * patch
     features = size + 2 + count + registers
     tile = launch("embed_backward", grad.device, width)
-    span = triton.cdiv(triton.cdiv(len(grad), FULL), tile["BM"]) * tile["BM"]
+    span = triton.cdiv(triton.cdiv(len(grad), MOST_PROGRAMS), tile["BM"]) * tile["BM"]
     programs = triton.cdiv(len(grad), span) if span else 0
     dtype = torch.promote_types(grad.dtype, torch.float32)
     parts = grad.new_empty(len(clips), programs, features, width, dtype=dtype)

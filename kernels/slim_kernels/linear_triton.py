@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slim_kernels.launch import Shipped, launch
 from slim_kernels.norm_triton import exact, norm_gradients
-from slim_kernels.registration import cast_under_autocast, count_flops
+from slim_kernels.registration import cast_under_autocast, count_flops, kernel_op
 from slim_kernels.rows_triton import PADDED, load_feature, load_rows, padded, standardised
 
 
@@ -24,9 +24,10 @@ def linear_kernel(
     i_m = tl.program_id(0)
     ACC: tl.constexpr = bias.dtype.element_ty
     TYPE: tl.constexpr = weight.dtype.element_ty
-    o_m, o_d = i_m * BM + tl.arange(0, BM), tl.arange(0, DP)
-    m_m = o_m < rows
-    b_x = load_rows(x, o_m, m_m, D, DP).to(ACC)
+    o_m, o_d = tl.arange(0, BM), tl.arange(0, DP)
+    m_m = i_m * BM + o_m < rows
+    begin = (i_m * BM).to(tl.int64) * E
+    b_x = load_rows(x, i_m * BM, m_m, D, DP, BM).to(ACC)
     if NORM:
         b_x, _ = standardised(b_x, eps, D, DP)
         b_x = b_x * load_feature(gain, D, DP) + load_feature(shift, D, DP)
@@ -38,7 +39,7 @@ def linear_kernel(
         b_w = tl.load(weight + place, mask=m_e[None, :] & (o_d < D)[:, None], other=0.0)  # [DP, BN]
         b_y = tl.dot(b_x, b_w, input_precision=PRECISION, out_dtype=ACC)
         b_y += tl.load(bias + o_e, mask=m_e, other=0.0)[None, :]
-        place = o_m.to(tl.int64)[:, None] * E + o_e[None, :]
+        place = begin + (o_m[:, None] * E + o_e[None, :])
         m_y = m_m[:, None] & m_e[None, :]
         if RESIDUAL:
             b_y += tl.load(residual + place, mask=m_y, other=0.0).to(ACC)
@@ -72,7 +73,7 @@ def _run_linear(
     return out
 
 
-@torch.library.custom_op("slim_kernels::norm_linear", mutates_args=())
+@kernel_op("slim_kernels::norm_linear")
 def norm_linear(x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """(rows, E) in the weight's dtype."""
     out = weight.new_empty(len(x), len(weight))
@@ -84,7 +85,7 @@ def _(x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps:
     return weight.new_empty(x.shape[0], weight.shape[0])
 
 
-@torch.library.custom_op("slim_kernels::norm_linear_backward", mutates_args=())
+@kernel_op("slim_kernels::norm_linear_backward")
 def norm_linear_backward(
     grad: Tensor, x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -102,7 +103,7 @@ def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(v, memory_format=torch.contiguous_format) for v in inputs[:-1])
 
 
-@torch.library.custom_op("slim_kernels::linear_residual", mutates_args=())
+@kernel_op("slim_kernels::linear_residual")
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     """(rows, E) in the residual's dtype."""
     out = torch.empty_like(residual, memory_format=torch.contiguous_format)
@@ -114,7 +115,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     return torch.empty_like(residual, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("slim_kernels::linear_residual_backward", mutates_args=())
+@kernel_op("slim_kernels::linear_residual_backward")
 def linear_residual_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias: three plain products and sums, which cuBLAS and PyTorch do well."""
     low = grad.to(weight.dtype)

@@ -27,19 +27,19 @@ def norm_backward_kernel(
     b_gain = load_feature(gain, D, DP)
     b_gains, b_shifts = tl.zeros([DP], ACC), tl.zeros([DP], ACC)
     for block in range(BLOCKS):
-        o_m = (i_m * BLOCKS + block) * BM + tl.arange(0, BM)
-        m_m = o_m < rows
-        b_hat, b_rstd = standardised(load_rows(x, o_m, m_m, D, DP).to(ACC), eps, D, DP)
+        first = (i_m * BLOCKS + block) * BM
+        m_m = first + tl.arange(0, BM) < rows
+        b_hat, b_rstd = standardised(load_rows(x, first, m_m, D, DP, BM).to(ACC), eps, D, DP)
         if NORMED:
-            store_rows(normed, b_hat * b_gain + load_feature(shift, D, DP), o_m, m_m, D, DP)
-        b_g = load_rows(grad, o_m, m_m, D, DP).to(ACC)
+            store_rows(normed, b_hat * b_gain + load_feature(shift, D, DP), first, m_m, D, DP, BM)
+        b_g = load_rows(grad, first, m_m, D, DP, BM).to(ACC)
         b_gains += tl.sum(b_g * b_hat, 0)
         b_shifts += tl.sum(b_g, 0)
         b_g = b_g * b_gain
         b_dx = (b_g - b_hat * (tl.sum(b_g * b_hat, 1) / D)[:, None] - (tl.sum(b_g, 1) / D)[:, None]) * b_rstd[:, None]
         if RESIDUAL:
-            b_dx += load_rows(residual, o_m, m_m, D, DP).to(ACC)
-        store_rows(grad_x, b_dx, o_m, m_m, D, DP)
+            b_dx += load_rows(residual, first, m_m, D, DP, BM).to(ACC)
+        store_rows(grad_x, b_dx, first, m_m, D, DP, BM)
     place = parts + i_m.to(tl.int64) * (2 * D) + o_d
     tl.store(place, b_gains, mask=o_d < D)
     tl.store(place + D, b_shifts, mask=o_d < D)

@@ -107,6 +107,7 @@ class _PrototypeLoss(torch.autograd.Function):
     ) -> Tensor:
         need_student, need_prototypes = ctx.needs_input_grad[:2]
         dtype = torch.promote_types(computing_dtype(teacher, teacher_temp), computing_dtype(student, student_temp))
+        wide = torch.promote_types(student.dtype, torch.float32)
         e, c, x, d, w = (v.detach().to(dtype) for v in (student, prototypes, teacher, teacher_prototypes, weight))
         kernel = ExpLogits(x, d, teacher_temp, keep=True)
         scale = sinkhorn_scaling(kernel, iterations, group, valid)
@@ -123,17 +124,16 @@ class _PrototypeLoss(torch.autograd.Function):
                     pull.index_add_(0, column, share)
             y = _teacher_pass(kernel, scale, c, pull, prototype_grad)[target].mean(1)
             loss = _student_pass(e, c, y, w, student_temp, student_grad, prototype_grad)
-        ctx.save_for_backward(
-            None if student_grad is None else student_grad.to(student.dtype),
-            None if prototype_grad is None else prototype_grad.to(prototypes.dtype),
-        )
-        return loss.to(torch.promote_types(student.dtype, torch.float32))
+        ctx.dtypes = student.dtype, prototypes.dtype
+        ctx.save_for_backward(*(None if g is None else g.to(wide) for g in (student_grad, prototype_grad)))
+        return loss.to(wide)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_loss = grad_outputs[0]
-        grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
+        pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        grads = [None if g is None else (g * grad_loss).to(dtype) for g, dtype in pairs]
         return (*grads, *[None] * 9)
 
 

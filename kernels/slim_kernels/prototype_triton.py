@@ -16,23 +16,26 @@ import triton.language as tl
 from torch import Tensor
 
 from slim_kernels.launch import Shipped, launch
-from slim_kernels.registration import cast_under_autocast, count_flops
+from slim_kernels.registration import cast_under_autocast, count_flops, kernel_op
 from slim_kernels.rows_triton import PADDED, load_rows, padded, store_rows
 
 # Programs that fill a large GPU; with fewer blocks of rows the columns are split, at most so often.
-FULL, MOST_SPLITS = 264, 8
+ENOUGH_PROGRAMS, MOST_SPLITS = 264, 8
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def load_scores(b_x, y, bias, o_n, m_n, scale, D: tl.constexpr, DP: tl.constexpr, ACC, BIAS, PRECISION: tl.constexpr):
-    """(x · y / τ + bias) in powers of two, -inf where masked: [BM, BN]."""
-    o_d = tl.arange(0, DP)
-    place = o_n.to(tl.int64)[None, :] * D + o_d[:, None]
+def load_scores(
+    b_x, y, bias, first, m_n, scale, D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, ACC, BIAS,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """(x · y / τ + bias) in powers of two, of BN columns from `first` on, -inf where masked: [BM, BN]."""
+    o_d, o_n = tl.arange(0, DP), tl.arange(0, BN)
+    place = tl.cast(first, tl.int64) * D + (o_n[None, :] * D + o_d[:, None])
     b_y = tl.load(y + place, mask=m_n[None, :] & (o_d < D)[:, None], other=0.0)  # [DP, BN]
     b_s = tl.dot(b_x, b_y, input_precision=PRECISION, out_dtype=ACC) * scale
     if BIAS:
-        b_s += (tl.load(bias + o_n, mask=m_n, other=0.0) * LOG2E)[None, :]
+        b_s += (tl.load(bias + first + o_n, mask=m_n, other=0.0) * LOG2E)[None, :]
     return tl.where(m_n[None, :], b_s, float("-inf"))
 
 
@@ -53,12 +56,12 @@ def log_sum_exp_kernel(
     ACC: tl.constexpr = lse.dtype.element_ty
     o_m = i_m * BM + tl.arange(0, BM)
     m_m = o_m < rows
-    b_x = load_rows(x, o_m, m_m, D, DP)
+    b_x = load_rows(x, i_m * BM, m_m, D, DP, BM)
     b_max, b_sum = tl.full([BM], float("-inf"), ACC), tl.zeros([BM], ACC)
     end = tl.minimum((i_p + 1) * span, columns)
     for first in range(i_p * span, end, BN):
-        o_n = first + tl.arange(0, BN)
-        b_s = load_scores(b_x, y, bias, o_n, o_n < end, scale, D, DP, ACC, BIAS, PRECISION)
+        m_n = first + tl.arange(0, BN) < end
+        b_s = load_scores(b_x, y, bias, first, m_n, scale, D, DP, BN, ACC, BIAS, PRECISION)
         b_new, b_off = raise_maximum(b_max, b_s)
         b_sum = b_sum * tl.exp2(b_max - b_off) + tl.sum(tl.exp2(b_s - b_off[:, None]), 1)
         b_max = b_new
@@ -75,27 +78,26 @@ def attend_kernel(
     ACC: tl.constexpr = lse.dtype.element_ty
     o_m = i_m * BM + tl.arange(0, BM)
     m_m = o_m < rows
-    b_x = load_rows(x, o_m, m_m, D, DP)
+    b_x = load_rows(x, i_m * BM, m_m, D, DP, BM)
     b_max, b_sum = tl.full([BM], float("-inf"), ACC), tl.zeros([BM], ACC)
     b_out = tl.zeros([BM, DP], ACC)
     end = tl.minimum((i_p + 1) * span, columns)
     for first in range(i_p * span, end, BN):
-        o_n = first + tl.arange(0, BN)
-        m_n = o_n < end
-        b_s = load_scores(b_x, y, bias, o_n, m_n, scale, D, DP, ACC, BIAS, PRECISION)
+        m_n = first + tl.arange(0, BN) < end
+        b_s = load_scores(b_x, y, bias, first, m_n, scale, D, DP, BN, ACC, BIAS, PRECISION)
         b_new, b_off = raise_maximum(b_max, b_s)
         b_shrink, b_p = tl.exp2(b_max - b_off), tl.exp2(b_s - b_off[:, None])
         b_sum = b_sum * b_shrink + tl.sum(b_p, 1)
-        b_v = load_rows(v, o_n, m_n, D, DP)  # [BN, DP]
+        b_v = load_rows(v, first, m_n, D, DP, BN)  # [BN, DP]
         b_out = b_out * b_shrink[:, None]
         b_out += tl.dot(b_p.to(b_v.dtype), b_v, input_precision=PRECISION, out_dtype=ACC)
         b_max = b_new
     b_out = b_out / tl.where(b_sum > 0, b_sum, 1.0)[:, None]
-    store_rows(out + i_p.to(tl.int64) * rows * D, b_out, o_m, m_m, D, DP)
+    store_rows(out + i_p.to(tl.int64) * rows * D, b_out, i_m * BM, m_m, D, DP, BM)
     tl.store(lse + i_p.to(tl.int64) * rows + o_m, (b_max + tl.log2(b_sum)) / LOG2E, mask=m_m)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["divisor"])
 def segment_sum_kernel(values, order, bounds, divisor, out, D: tl.constexpr, DP: tl.constexpr):
     """out[n] = Σ values[order[j] // divisor] over j from bounds[n] to bounds[n + 1], one program a row."""
     i_n = tl.program_id(0)
@@ -117,6 +119,15 @@ _SCALARS = {"rows": "i32", "columns": "i32", "span": "i32", "scale": "fp32"}
 SHIPPED = {
     "attend": Shipped(attend_kernel, _TYPES, (PADDED,), _variants, _SCALARS, ("T",)),
     "log_sum_exp": Shipped(log_sum_exp_kernel, _TYPES, (PADDED,), _variants, _SCALARS, ("T",)),
+    "segment_sum": Shipped(
+        segment_sum_kernel,
+        {"values": "fp32", "order": "i64", "bounds": "i64", "out": "fp32"},
+        (PADDED,),
+        lambda width: iter([{"D": width, "DP": width}]),
+        {"divisor": "i32"},
+        ("T",),
+        matrix=False,
+    ),
 }
 
 
@@ -129,7 +140,7 @@ def _plan(kernel: str, x: Tensor, columns: int) -> tuple[dict[str, int], int, in
     """Launch, splits of the columns, and columns of a split."""
     tile = launch(kernel, x.device, x.shape[1])
     blocks = triton.cdiv(len(x), tile["BM"])
-    wanted = max(1, min(MOST_SPLITS, FULL // max(blocks, 1), triton.cdiv(columns, tile["BN"])))
+    wanted = max(1, min(MOST_SPLITS, ENOUGH_PROGRAMS // max(blocks, 1), triton.cdiv(columns, tile["BN"])))
     span = triton.cdiv(triton.cdiv(columns, wanted), tile["BN"]) * tile["BN"]
     return tile, triton.cdiv(columns, span), span
 
@@ -200,8 +211,9 @@ def _pull(share: Tensor, target: Tensor | None, rows: int) -> Tensor:
     bounds = torch.searchsorted(flat, torch.arange(rows + 1, device=flat.device))
     if rows:
         segment_sum_kernel[rows,](
-            share.contiguous(), order, bounds, target.shape[1], out, D=share.shape[1], DP=padded(share.shape[1])
-        )
+            share.contiguous(), order, bounds, target.shape[1], out, D=share.shape[1], DP=padded(share.shape[1]),
+            **launch("segment_sum", share.device, share.shape[1]),
+        )  # fmt: skip
     return out
 
 
@@ -211,13 +223,13 @@ def _scaled(values: Tensor) -> tuple[Tensor, Tensor]:
     return _operand(values / scale), scale
 
 
-@torch.library.custom_op("slim_kernels::prototype_loss", mutates_args=())
+@kernel_op("slim_kernels::prototype_loss")
 def prototype_loss(
     student: Tensor, student_prototypes: Tensor, teacher: Tensor, teacher_prototypes: Tensor, target: Tensor | None,
     weight: Tensor, valid: Tensor | None, student_temp: float, teacher_temp: float, iterations: int, group: str | None,
     need_student: bool, need_prototypes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The loss and the gradients of student and student_prototypes (empty where not needed)."""
+    """The loss and the gradients of student and student_prototypes (empty where not needed), in float32 at least."""
     dtype = torch.promote_types(student.dtype, torch.float32)
     e, c, x, d = (_operand(v.to(dtype)) for v in (student, student_prototypes, teacher, teacher_prototypes))
     process_group = None if group is None else dist.distributed_c10d._resolve_process_group(group)  # type: ignore[attr-defined, arg-type]
@@ -234,9 +246,9 @@ def prototype_loss(
     w = weight.to(dtype)
     wide = student.to(dtype)
     loss = torch.dot(w, student_lse - (wide * y_student).sum(1) / student_temp)
-    student_grad, prototype_grad = student.new_empty(0), student_prototypes.new_empty(0)
+    student_grad, prototype_grad = wide.new_empty(0), wide.new_empty(0)
     if need_student:
-        student_grad = ((w / student_temp)[:, None] * (expected - y_student)).to(student.dtype)
+        student_grad = (w / student_temp)[:, None] * (expected - y_student)
     if need_prototypes:
         share = wide * (w / student_temp)[:, None]
         values, scale = _scaled(share)
@@ -244,34 +256,37 @@ def prototype_loss(
         push = mean * (lse.exp() * scale)[:, None]
         values, scale = _scaled(_pull(share if target is None else share / target.shape[1], target, len(x)))
         mean, lse = attend(d, x, values, -teacher_lse if start is None else start - teacher_lse, teacher_temp, dtype)
-        prototype_grad = (push - mean * ((lse + a).exp() * scale)[:, None]).to(student_prototypes.dtype)
+        prototype_grad = push - mean * ((lse + a).exp() * scale)[:, None]
     return loss, student_grad, prototype_grad
 
 
 @prototype_loss.register_fake
 def _(student: Tensor, student_prototypes: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     need_student, need_prototypes = others[-2:]
+    dtype = torch.promote_types(student.dtype, torch.float32)
     return (
-        student.new_empty((), dtype=torch.promote_types(student.dtype, torch.float32)),
-        student.new_empty(student.shape if need_student else (0,)),
-        student_prototypes.new_empty(student_prototypes.shape if need_prototypes else (0,)),
+        student.new_empty((), dtype=dtype),
+        student.new_empty(student.shape if need_student else (0,), dtype=dtype),
+        student.new_empty(student_prototypes.shape if need_prototypes else (0,), dtype=dtype),
     )
 
 
-@torch.library.custom_op("slim_kernels::prototype_loss_backward", mutates_args=())
-def prototype_loss_backward(grad: Tensor, gradient: Tensor) -> Tensor:
-    """A gradient that the forward found, times that of the loss."""
-    return gradient * grad.to(gradient.dtype)
+@kernel_op("slim_kernels::prototype_loss_backward")
+def prototype_loss_backward(grad: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient that the forward found, times that of the loss, in the argument's dtype (a scaled loss' gradient need
+    not fit it).
+    """
+    return (gradient * grad).to(dtype)
 
 
 @prototype_loss_backward.register_fake
-def _(grad: Tensor, gradient: Tensor) -> Tensor:
-    return torch.empty_like(gradient)
+def _(grad: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(gradient, dtype=dtype)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.save_for_backward(*output[1:])
-    ctx.needed = inputs[-2:]
+    ctx.needed, ctx.dtypes = inputs[-2:], [x.dtype for x in inputs[:2]]
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
@@ -280,8 +295,8 @@ def _gradients(ctx: Any, grad: Tensor | None, *_others: Any) -> tuple[Tensor | N
     if grad is None:
         return (None,) * 13
     student, prototypes = (
-        prototype_loss_backward(grad, gradient) if needed else None
-        for gradient, needed in zip(ctx.saved_tensors, ctx.needed, strict=True)
+        prototype_loss_backward(grad, gradient, dtype) if needed else None
+        for gradient, needed, dtype in zip(ctx.saved_tensors, ctx.needed, ctx.dtypes, strict=True)
     )
     return (student, prototypes, *[None] * 11)
 
@@ -302,4 +317,4 @@ def _flops(
 prototype_loss.register_autograd(_gradients, setup_context=_setup)
 cast_under_autocast(prototype_loss)
 count_flops(prototype_loss, _flops)
-count_flops(prototype_loss_backward, lambda grad, gradient: 0)
+count_flops(prototype_loss_backward, lambda *_: 0)

@@ -1,6 +1,8 @@
 """What an op registers besides implementation, fake and autograd: its rule under autocast and its FLOP formula."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
 from typing import Any
 
 import torch
@@ -9,6 +11,23 @@ from torch._library.custom_ops import CustomOpDef
 from torch.utils.flop_counter import register_flop_formula
 
 _LIBRARY = torch.library.Library("slim_kernels", "FRAGMENT")
+
+
+def kernel_op(name: str) -> Callable[[Callable[..., Any]], CustomOpDef]:
+    """`torch.library.custom_op` for a function that launches kernels: on the device of its first tensor, which need not
+    be the current one.
+    """
+
+    def decorate(function: Callable[..., Any]) -> CustomOpDef:
+        @wraps(function)
+        def launching(*arguments: Any) -> Any:
+            first = next(argument for argument in arguments if isinstance(argument, Tensor))
+            with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
+                return function(*arguments)
+
+        return torch.library.custom_op(name, launching, mutates_args=())
+
+    return decorate
 
 
 def cast_under_autocast(op: CustomOpDef, *matrices: str) -> None:
@@ -22,7 +41,7 @@ def cast_under_autocast(op: CustomOpDef, *matrices: str) -> None:
         def run(*arguments: Any) -> Any:
             dtype = torch.get_autocast_dtype(device)
             taken = [
-                value.to(dtype) if matrix and isinstance(value, Tensor) else value
+                value.to(dtype) if matrix and value.dtype != torch.float64 else value
                 for value, matrix in zip(arguments, cast, strict=False)
             ]
             with torch.autocast(device, enabled=False):

@@ -1,9 +1,9 @@
 """Rotary embedding of a token's time, half-split pairing (feature i with i + d/2)."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
+
+from slim_kernels.kept import kept
 
 BASE = 10000.0
 # Numbers turned at a time on a CPU: the passes over them stay in a core's cache.
@@ -15,20 +15,11 @@ def frequencies(half: int, device: torch.device) -> Tensor:
     return BASE ** (-torch.arange(half, dtype=torch.float64, device=device) / half)
 
 
+@kept(16)
 def tables(half: int, times: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """cos and sin (times, half) of time · 10000^(-i / half)."""
-    if torch.compiler.is_compiling():  # a tracer's tensors must not be kept
-        return _tables(half, times, device, dtype)
-    with torch.inference_mode(False):  # whoever asks next may train
-        return _kept_tables(half, times, device, dtype)
-
-
-def _tables(half: int, times: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     angle = torch.arange(times, dtype=torch.float64, device=device)[:, None] * frequencies(half, device)
     return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-_kept_tables = lru_cache(maxsize=16)(_tables)
 
 
 def rotation(time: Tensor, times: int, d: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -17,19 +17,23 @@ def padded(width: int) -> int:
 
 
 @triton.jit
-def load_rows(x, o_m, m_m, D: tl.constexpr, DP: tl.constexpr):
-    """Rows of x (rows, D): [BM, DP], zeros where masked."""
-    o_d = tl.arange(0, DP)
-    place = o_m.to(tl.int64)[:, None] * D + o_d[None, :]
-    return tl.load(x + place, mask=m_m[:, None] & (o_d < D)[None, :], other=0.0)
+def load_rows(x, first, m_m, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr):
+    """BM rows of x (rows, D) from `first` on: [BM, DP], zeros where masked.
+
+    Only where the block begins is counted in int64: within it int32 saves registers.
+    """
+    o_m, o_d = tl.arange(0, BM), tl.arange(0, DP)
+    mask = m_m[:, None] if D == DP else m_m[:, None] & (o_d < D)[None, :]
+    return tl.load(x + tl.cast(first, tl.int64) * D + (o_m[:, None] * D + o_d[None, :]), mask=mask, other=0.0)
 
 
 @triton.jit
-def store_rows(x, block, o_m, m_m, D: tl.constexpr, DP: tl.constexpr):
+def store_rows(x, block, first, m_m, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr):
     """The inverse of load_rows."""
-    o_d = tl.arange(0, DP)
-    place = o_m.to(tl.int64)[:, None] * D + o_d[None, :]
-    tl.store(x + place, block.to(x.dtype.element_ty), mask=m_m[:, None] & (o_d < D)[None, :])
+    o_m, o_d = tl.arange(0, BM), tl.arange(0, DP)
+    mask = m_m[:, None] if D == DP else m_m[:, None] & (o_d < D)[None, :]
+    block = block.to(x.dtype.element_ty)
+    tl.store(x + tl.cast(first, tl.int64) * D + (o_m[:, None] * D + o_d[None, :]), block, mask=mask)
 
 
 @triton.jit

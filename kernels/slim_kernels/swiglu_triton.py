@@ -10,17 +10,17 @@ from torch import Tensor
 
 from slim_kernels.launch import Shipped, launch
 from slim_kernels.norm_triton import exact, norm_gradients
-from slim_kernels.registration import cast_under_autocast, count_flops
+from slim_kernels.registration import cast_under_autocast, count_flops, kernel_op
 from slim_kernels.rows_triton import PADDED, load_feature, load_rows, padded, standardised, store_rows
 
 
 @triton.jit
 def load_hidden_rows(w12, b12, o_f, D: tl.constexpr, F: tl.constexpr, DP: tl.constexpr, PART: tl.constexpr):
     """Gate's (PART 0) or value's (1) weights of some hidden features, transposed [DP, BF], and biases [1, BF]."""
-    o_d, o_f = tl.arange(0, DP), tl.minimum(o_f, F - 1)  # beyond the last one nobody uses what comes out
+    o_d, m_f = tl.arange(0, DP), o_f < F
     place = (PART * F + o_f)[None, :] * D + o_d[:, None]
-    b_w = tl.load(w12 + place) if D == DP else tl.load(w12 + place, mask=(o_d < D)[:, None], other=0.0)
-    return b_w, tl.load(b12 + PART * F + o_f)[None, :]
+    mask = m_f[None, :] if D == DP else m_f[None, :] & (o_d < D)[:, None]
+    return tl.load(w12 + place, mask=mask, other=0.0), tl.load(b12 + PART * F + o_f, mask=m_f, other=0.0)[None, :]
 
 
 @triton.jit
@@ -41,9 +41,9 @@ def norm_swiglu_kernel(
     i_m = tl.program_id(0)
     ACC: tl.constexpr = gain.dtype.element_ty
     TYPE: tl.constexpr = w12.dtype.element_ty
-    o_m, o_d = i_m * BM + tl.arange(0, BM), tl.arange(0, DP)
-    m_m = o_m < rows
-    b_x = load_rows(x, o_m, m_m, D, DP).to(ACC)
+    o_m, o_d = tl.arange(0, BM), tl.arange(0, DP)
+    m_m = i_m * BM + o_m < rows
+    b_x = load_rows(x, i_m * BM, m_m, D, DP, BM).to(ACC)
     b_hat, _ = standardised(b_x, eps, D, DP)
     b_n = (b_hat * load_feature(gain, D, DP) + load_feature(shift, D, DP)).to(TYPE)
     b_out = b_x + load_feature(b3, D, DP) if EARLY else tl.zeros([BM, DP], ACC)
@@ -58,8 +58,8 @@ def norm_swiglu_kernel(
         b_u = (b_g * sigmoid(b_g) * b_v).to(TYPE)
         b_out += tl.dot(b_u, b_w3, input_precision=PRECISION, out_dtype=ACC)
     if not EARLY:
-        b_out += load_rows(x, o_m, m_m, D, DP).to(ACC) + load_feature(b3, D, DP)
-    store_rows(out, b_out, o_m, m_m, D, DP)
+        b_out += load_rows(x, i_m * BM, m_m, D, DP, BM).to(ACC) + load_feature(b3, D, DP)
+    store_rows(out, b_out, i_m * BM, m_m, D, DP, BM)
 
 
 @triton.jit(do_not_specialize=["rows", "eps"])
@@ -73,12 +73,13 @@ def norm_swiglu_backward_kernel(
     i_m = tl.program_id(0)
     ACC: tl.constexpr = gain.dtype.element_ty
     TYPE: tl.constexpr = w12.dtype.element_ty
-    o_m, o_d = i_m * BM + tl.arange(0, BM), tl.arange(0, DP)
-    m_m = o_m < rows
-    b_hat, _ = standardised(load_rows(x, o_m, m_m, D, DP).to(ACC), eps, D, DP)
+    o_m, o_d = tl.arange(0, BM), tl.arange(0, DP)
+    m_m = i_m * BM + o_m < rows
+    b_hat, _ = standardised(load_rows(x, i_m * BM, m_m, D, DP, BM).to(ACC), eps, D, DP)
     b_n = (b_hat * load_feature(gain, D, DP) + load_feature(shift, D, DP)).to(TYPE)
-    store_rows(normed, b_n, o_m, m_m, D, DP)
-    b_go = load_rows(grad, o_m, m_m, D, DP).to(TYPE)
+    begin = (i_m * BM).to(tl.int64)
+    store_rows(normed, b_n, i_m * BM, m_m, D, DP, BM)
+    b_go = load_rows(grad, i_m * BM, m_m, D, DP, BM).to(TYPE)
     for first in range(0, F, BF):
         o_f = first + tl.arange(0, BF)
         m_f = o_f < F
@@ -94,8 +95,8 @@ def norm_swiglu_backward_kernel(
         b_silu = b_g * b_sig
         b_dv = b_du * b_silu
         b_dg = b_du * b_v * b_sig * (1.0 + b_g * (1.0 - b_sig))
-        tl.store(product + o_m.to(tl.int64)[:, None] * F + o_f[None, :], (b_silu * b_v).to(TYPE), mask=m_h)
-        place = o_m.to(tl.int64)[:, None] * (2 * F) + o_f[None, :]
+        tl.store(product + begin * F + (o_m[:, None] * F + o_f[None, :]), (b_silu * b_v).to(TYPE), mask=m_h)
+        place = begin * (2 * F) + (o_m[:, None] * (2 * F) + o_f[None, :])
         tl.store(grad_hidden + place, b_dg.to(TYPE), mask=m_h)
         tl.store(grad_hidden + place + F, b_dv.to(TYPE), mask=m_h)
         place = parts + i_m.to(tl.int64) * (2 * F) + o_f
@@ -122,7 +123,7 @@ SHIPPED = {
 }
 
 
-@torch.library.custom_op("slim_kernels::norm_swiglu", mutates_args=())
+@kernel_op("slim_kernels::norm_swiglu")
 def norm_swiglu(
     x: Tensor, gain: Tensor, shift: Tensor, w12: Tensor, b12: Tensor, w3: Tensor, b3: Tensor, eps: float
 ) -> Tensor:
@@ -144,7 +145,7 @@ def _(x: Tensor, *_others: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("slim_kernels::norm_swiglu_backward", mutates_args=())
+@kernel_op("slim_kernels::norm_swiglu_backward")
 def norm_swiglu_backward(
     grad: Tensor, x: Tensor, gain: Tensor, shift: Tensor, w12: Tensor, b12: Tensor, w3: Tensor, b3: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
+from slim_kernels.kept import kept
 from torch import Tensor
 
 
@@ -61,17 +61,17 @@ class Packing:
         masks: per group (sequences, T, V) bool or None; left_out: whether the group's masked tokens go altogether.
         Their number is read on the host.
         """
-        visible, kept = [], []
+        if all(mask is None for mask in masks):
+            return self
+        visible, emitted = [], []
         for mask, out, (n, t) in zip(masks, left_out, self.groups, strict=True):
             seen = torch.ones(n, self.prefix + t * self.joints, dtype=torch.bool, device=self.time.device)
             if mask is not None:
                 seen[:, self.prefix :] = ~mask.flatten(1)
             visible.append(seen)
-            kept.append(seen if out else torch.ones_like(seen))
-        if all(mask is None for mask in masks):
-            return self
-        lengths = torch.cat([group.sum(1) for group in kept])
-        index = torch.cat([group.flatten() for group in kept]).nonzero()[:, 0]
+            emitted.append(seen if out else torch.ones_like(seen))
+        lengths = torch.cat([group.sum(1) for group in emitted])
+        index = torch.cat([group.flatten() for group in emitted]).nonzero()[:, 0]
         bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(torch.int32)
         seen = torch.cat([group.flatten() for group in visible])[index]
         whole = len(index) == len(self.time)
@@ -103,15 +103,9 @@ def masked_places(mask: Tensor, room: int | None) -> tuple[Tensor, Tensor | None
     return order, flat[order]
 
 
+@kept(64)
 def packing(groups: tuple[tuple[int, int], ...], prefix: int, joints: int, device: torch.device) -> Packing:
     """The packing of whole sequences; kept, because a run asks for the same few again and again."""
-    if torch.compiler.is_compiling():  # sizes may be symbols, which no cache takes
-        return _packing(groups, prefix, joints, device)
-    with torch.inference_mode(False):  # whoever asks next may train
-        return _kept_packing(groups, prefix, joints, device)
-
-
-def _packing(groups: tuple[tuple[int, int], ...], prefix: int, joints: int, device: torch.device) -> Packing:
     zero = torch.zeros(1, dtype=torch.int32)
     lengths = [torch.full((n,), prefix + t * joints, dtype=torch.int32) for n, t in groups]
     bounds = torch.cat([zero, *lengths]).cumsum(0).to(torch.int32)
@@ -119,6 +113,3 @@ def _packing(groups: tuple[tuple[int, int], ...], prefix: int, joints: int, devi
     times = [sequence.to(torch.int32).repeat(n) for sequence, (n, _) in zip(one, groups, strict=True)]
     longest = max([0, *(prefix + t * joints for _, t in groups)])
     return Packing(groups, prefix, joints, bounds.to(device), torch.cat([zero[:0], *times]).to(device), longest)
-
-
-_kept_packing = lru_cache(maxsize=64)(_packing)

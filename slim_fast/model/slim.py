@@ -79,9 +79,10 @@ class SLiM(nn.Module):
     ) -> dict[str, Tensor]:  # fmt: skip
         """Scalars "loss" (the weighted sum), "contrastive", "masked" and "koleo" of one batch of views.
 
-        fixed_shapes: whether no tensor's size follows the masks, so that the host reads nothing (a CUDA graph can
-        capture the step) and a few rows of padding are computed; None: on a GPU. Attention to visible tokens only
-        reads their number all the same.
+        fixed_shapes: whether no tensor's size follows the masks: a few rows of padding are computed, and the host reads
+        nothing here or in the backward, so that a CUDA graph can capture both (with optimizer groups that are
+        `capturable`, the update too; making views reads). None: on a GPU, where views.most_masked is known. Attention
+        to visible tokens only reads their number all the same.
         """
         config, student, teacher = self.config.loss, self.student, self.teacher
         batch = len(views.clip)
@@ -91,7 +92,9 @@ class SLiM(nn.Module):
         orders = [_alike(mask, number, student.encoder.config.attention) for number, mask in enumerate(masks)]
         clips, masks = ([_sorted(x, order) for x, order in zip(group, orders, strict=True)] for group in (clips, masks))
         if fixed_shapes is None:
-            fixed_shapes = clips[0].is_cuda
+            fixed_shapes = clips[0].is_cuda and views.most_masked is not None
+        if fixed_shapes and views.most_masked is None:
+            raise ValueError("fixed_shapes needs views.most_masked, the most tokens of global views that can be masked")
         hidden = masks[0].flatten(1)  # (2 B, N)
         places, real = masked_places(hidden, views.most_masked if fixed_shapes else None)
         read_places = places if config.masked else None

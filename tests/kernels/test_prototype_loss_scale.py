@@ -107,7 +107,11 @@ def _rank(rank: int, port: int, out: str) -> None:
         dist.destroy_process_group()
 
 
-def test_rows_over_two_processes_give_the_single_process_result(tmp_path):
+@pytest.mark.parametrize("kernels", ["reference", "triton"])
+def test_rows_over_two_processes_give_the_single_process_result(tmp_path, kernels, monkeypatch):
+    if kernels == "triton":
+        pytest.importorskip("triton", reason="the Triton kernels need triton")
+    monkeypatch.setenv("SLIM_KERNELS", kernels)  # for the processes too
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

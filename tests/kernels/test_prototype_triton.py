@@ -166,4 +166,6 @@ def test_registration_holds(target):
     arguments = (student, prototypes, teacher, teacher_prototypes, target, torch.ones(3), torch.ones(3).bool())
     options = (0.1, 0.04, 3, None, True, True)
     torch.library.opcheck(prototype_triton.prototype_loss, (*arguments, *options))
-    torch.library.opcheck(prototype_triton.prototype_loss_backward, (torch.tensor(2.0), student.detach()))
+    torch.library.opcheck(
+        prototype_triton.prototype_loss_backward, (torch.tensor(2.0), student.detach(), torch.float16)
+    )
