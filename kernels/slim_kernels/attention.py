@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slim_kernels.checks import check_sequences, expect_shapes
+from slim_kernels.checks import check_buckets, check_sequences, expect_floating, expect_shapes
 from slim_kernels.dispatch import product_dtype, triton_wanted
 from slim_kernels.rotary import rotate_into, rotation
 
@@ -135,6 +135,7 @@ def packed_attention(
     if qkv.dim() != 4 or qkv.shape[1] != 3 or qkv.shape[3] % 2:
         raise ValueError(f"packed_attention: qkv must be (total, 3, H, even d); got {tuple(qkv.shape)}")
     total, _, _, d = qkv.shape
+    expect_floating("packed_attention", qkv=qkv)
     expect_shapes(
         "packed_attention",
         qkv=(qkv, tuple(qkv.shape)),
@@ -143,11 +144,8 @@ def packed_attention(
         visible=(visible, (total,)),
     )
     check_sequences("packed_attention", cu_seqlens, total, max_seqlen, time, visible)
-    if buckets is not None and (len(buckets) % 2 or sum(buckets[::2]) != cu_seqlens.shape[0] - 1):
-        raise ValueError(
-            "packed_attention: buckets must hold sequences and their longest in turn, "
-            f"{cu_seqlens.shape[0] - 1} sequences in all; got {list(buckets)}"
-        )
+    if buckets is not None:
+        check_buckets("packed_attention", buckets, cu_seqlens)
     obstacle = "" if d in (16, 32, 64) else f"heads of {d}"
     if triton_wanted("packed_attention", qkv, product_dtype(qkv), obstacle):
         from slim_kernels import attention_triton  # only where triton is installed

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slim_kernels.checks import expect_shapes
+from slim_kernels.checks import expect_floating, expect_shapes
 from slim_kernels.dispatch import product_dtype, triton_wanted
 
 
@@ -24,6 +24,7 @@ def norm_linear(
     Raises: ValueError naming the argument that does not fit.
     """
     width = x.shape[-1]
+    expect_floating("norm_linear", x=x, norm_weight=norm_weight, norm_bias=norm_bias, weight=weight, bias=bias)
     expect_shapes(
         "norm_linear",
         x=(x, (x.shape[0], width)),
@@ -44,6 +45,7 @@ def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -
 
     Raises: ValueError naming the argument that does not fit.
     """
+    expect_floating("linear_residual", x=x, weight=weight, bias=bias, residual=residual)
     expect_shapes(
         "linear_residual",
         x=(x, (x.shape[0], weight.shape[-1])),
@@ -153,6 +155,7 @@ def norm_swiglu(
     Raises: ValueError naming the argument that does not fit.
     """
     width, hidden = x.shape[-1], w3.shape[-1]
+    expect_floating("norm_swiglu", x=x, norm_weight=norm_weight, norm_bias=norm_bias, w12=w12, b12=b12, w3=w3, b3=b3)
     expect_shapes(
         "norm_swiglu",
         x=(x, (x.shape[0], width)),

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from slim_kernels.attention import equal_length_runs, packed_attention
 from slim_kernels.block import add_product, norm_linear
-from slim_kernels.checks import check_sequences, expect_shapes
+from slim_kernels.checks import check_sequences, expect_floating, expect_shapes
 from slim_kernels.dispatch import product_dtype, triton_wanted
 from slim_kernels.rotary import turns
 
@@ -235,6 +235,7 @@ def norm_attention(
         return packed_attention(
             qkv, cu_seqlens, max_seqlen, time=time, visible=visible, buckets=buckets
         ).flatten(1)  # fmt: skip
+    expect_floating("norm_attention", x=x, norm_weight=norm_weight, norm_bias=norm_bias, weight=weight, bias=bias)
     expect_shapes(
         "norm_attention",
         x=(x, (x.shape[0], width)),

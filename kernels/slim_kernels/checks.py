@@ -3,6 +3,7 @@ that costs no wait for a GPU: on a CPU, or everywhere under SLIM_KERNELS_CHECK=1
 """
 
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +24,41 @@ def expect_shapes(operation: str, **arguments: tuple[Tensor | None, tuple[int, .
             raise ValueError(f"{operation}: {name} lies on {tensor.device}, {next(iter(arguments))} on {device}")
 
 
+def expect_floating(operation: str, **arguments: Tensor) -> None:
+    """Raises: ValueError naming the argument that holds no floating-point numbers, or rows of no features."""
+    for name, tensor in arguments.items():
+        if not tensor.is_floating_point() or tensor.shape[-1:] == (0,):
+            raise ValueError(
+                f"{operation}: {name} must hold floating-point rows of at least one number; got {tensor.dtype} "
+                f"{tuple(tensor.shape)}"
+            )
+
+
+def expect_bool(operation: str, **arguments: Tensor | None) -> None:
+    """Raises: ValueError naming the argument that is not bool. None is passed over."""
+    for name, tensor in arguments.items():
+        if tensor is not None and tensor.dtype != torch.bool:
+            raise ValueError(f"{operation}: {name} must be bool; got {tensor.dtype}")
+
+
+def check_buckets(operation: str, buckets: Sequence[int], cu_seqlens: Tensor) -> None:
+    """Raises: ValueError when buckets are not (sequences, their longest) in turn of what cu_seqlens describes."""
+    counts, longest = buckets[::2], buckets[1::2]
+    sequences = cu_seqlens.shape[0] - 1
+    if len(buckets) % 2 or any(number < 0 for number in buckets) or sum(counts) != sequences:
+        raise ValueError(
+            f"{operation}: buckets must hold sequences and their longest in turn, {sequences} sequences in all; got "
+            f"{list(buckets)}"
+        )
+    if contents_checked(cu_seqlens):
+        for number, (part, most) in enumerate(zip(cu_seqlens.diff().split(list(counts)), longest, strict=True)):
+            if len(part) and int(part.max()) > most:
+                raise ValueError(
+                    f"{operation}: buckets says sequences of at most {most} tokens of bucket {number}, which has one "
+                    f"of {int(part.max())}"
+                )
+
+
 def contents_checked(x: Tensor) -> bool:
     """Whether to look into tensors on x's device."""
     if torch.compiler.is_compiling():
@@ -39,8 +75,7 @@ def check_sequences(
                          f"{tuple(cu_seqlens.shape)}")  # fmt: skip
     if time.is_floating_point():
         raise ValueError(f"{operation}: time must be integers; got {time.dtype}")
-    if visible is not None and visible.dtype != torch.bool:
-        raise ValueError(f"{operation}: visible must be bool; got {visible.dtype}")
+    expect_bool(operation, visible=visible)
     if not contents_checked(cu_seqlens):
         return
     lengths = cu_seqlens.diff()

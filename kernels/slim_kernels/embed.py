@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slim_kernels.checks import contents_checked, expect_shapes
+from slim_kernels.checks import contents_checked, expect_bool, expect_floating, expect_shapes
 from slim_kernels.dispatch import triton_wanted
 
 
@@ -64,11 +64,14 @@ def embed_tokens(
     Returns: (total, D) in the joint embedding's dtype (PyTorch's promotion decides off the kernels).
     Raises: ValueError naming the argument that does not fit.
     """
-    if weight.dim() != 3 or len(clips) != len(masks):
+    if weight.dim() != 3 or joints.dim() != 2 or prefix.dim() != 2 or len(clips) != len(masks):
         raise ValueError(
-            f"embed_tokens takes weight (D, C, P) and a mask or None for each group; got weight {tuple(weight.shape)}, "
-            f"{len(clips)} groups and {len(masks)} masks"
+            "embed_tokens takes weight (D, C, P), joints (V, D), prefix (R, D) and a mask or None for each group; got "
+            f"{tuple(weight.shape)}, {tuple(joints.shape)}, {tuple(prefix.shape)}, {len(clips)} groups and "
+            f"{len(masks)} masks"
         )
+    expect_floating("embed_tokens", weight=weight, bias=bias, mask_token=mask_token, joints=joints, prefix=prefix)
+    expect_bool("embed_tokens", **{f"masks[{number}]": mask for number, mask in enumerate(masks)})
     d, c, p = weight.shape
     v = joints.shape[0]
     groups: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {}
@@ -84,6 +87,7 @@ def embed_tokens(
         mask_token=(mask_token, (d,)),
         joints=(joints, (v, d)),
         prefix=(prefix, (prefix.shape[0], d)),
+        index=(index, () if index is None else tuple(index.shape)),
         **groups,
     )
     if index is not None:

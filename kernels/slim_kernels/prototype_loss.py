@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slim_kernels.checks import check_targets, expect_shapes
+from slim_kernels.checks import check_targets, expect_bool, expect_floating, expect_shapes
 from slim_kernels.dispatch import triton_wanted
 from slim_kernels.sinkhorn import LEAST_TEMPERATURE, ExpLogits, chunk_rows, computing_dtype, sinkhorn_scaling
 
@@ -169,6 +169,7 @@ def prototype_loss(
 
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
     Raises: ValueError for shapes, devices, targets or temperatures that do not fit, naming the argument.
+    On a GPU the Triton kernels multiply in float16, whatever the dtype of the rows, and sum in float32.
     Memory: O(N + S + K) times D, two chunks of logits of fixed size, and up to KEPT_LOGITS of the teacher's
     exponentials, whatever N and K.
     """
@@ -182,10 +183,17 @@ def prototype_loss(
     if target is None and s != n:
         raise ValueError(f"without `target` every student row needs its own teacher row; got {s} and {n} rows")
     if target is not None:
-        if target.dtype != torch.int64 or target.dim() not in (1, 2) or len(target) != s:
+        if target.dtype != torch.int64 or target.dim() not in (1, 2) or len(target) != s or target.shape[1:] == (0,):
             raise ValueError(f"target must be int64 ({s},) or ({s}, R); got {target.dtype} {tuple(target.shape)}")
         target = target[:, None] if target.dim() == 1 else target
     k, d = student_prototypes.shape
+    if k < 1:
+        raise ValueError("prototype_loss: student_prototypes must hold at least one prototype")
+    expect_floating(
+        "prototype_loss", student=student, student_prototypes=student_prototypes, teacher=teacher,
+        teacher_prototypes=teacher_prototypes,
+    )  # fmt: skip
+    expect_bool("prototype_loss", valid=valid)
     expect_shapes(
         "prototype_loss",
         student=(student, (s, d)),

@@ -145,6 +145,18 @@ def test_clips_of_more_than_2_31_numbers():
     assert torch.equal(*outs)
 
 
+def test_channels_more_than_2_30_numbers_apart():
+    pytest.importorskip("triton", reason="the Triton kernels need triton")
+    from slim_kernels import embed_triton
+
+    clips = torch.zeros(2**31 + 300, dtype=torch.int8).as_strided((1, 4 * P, 5, C), (40, 5, 1, 2**30 + 64))
+    clips[..., 1:] = torch.randint(-5, 5, (1, 4 * P, 5, 2))
+    parts = [p.detach() for p in parameters(8, 5, 1, torch.float32)]
+    none = [torch.zeros(0, dtype=torch.bool)]
+    outs = [embed_triton.embed_tokens([x], none, *parts, None) for x in (clips, clips.float())]
+    assert torch.equal(*outs)
+
+
 def test_runs_are_bitwise_alike(backend):
     clips, masks = groups([(4, 3), (2, 1)], 5, True)
     parts, runs = parameters(16, 5, 2), []
@@ -183,7 +195,9 @@ def test_registration_holds():
      ({"masks": [torch.zeros(2, 2, 4).bool()]}, r"masks\[0\]"), ({"masks": []}, "1 groups and 0 masks"),
      ({"bias": torch.zeros(7)}, "bias"), ({"index": torch.tensor([0, 22])}, "within 0 and 21"),
      ({"index": torch.tensor([0], dtype=torch.int32)}, "index must be int64"),
-     ({"weight": torch.zeros(8, 6)}, r"weight \(D, C, P\)")],
+     ({"weight": torch.zeros(8, 6)}, r"weight \(D, C, P\)"), ({"prefix": torch.zeros(8)}, r"prefix \(R, D\)"),
+     ({"masks": [torch.zeros(2, 2, 5)]}, r"masks\[0\] must be bool"),
+     ({"index": torch.zeros(3, dtype=torch.int64, device="meta")}, "index lies on meta")],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(change, message):
     names = ("weight", "bias", "mask_token", "joints", "prefix")

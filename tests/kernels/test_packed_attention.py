@@ -223,6 +223,9 @@ BAD = {
     "must not fall; it falls after entry 1": {"cu_seqlens": torch.tensor([0, 4, 3, 6], dtype=INTEGERS)},
     "max_seqlen is 3, but a sequence has 4 tokens": {"max_seqlen": 3},
     "2 sequences in all": {"buckets": [1, 4]},
+    "in turn, 2 sequences": {"buckets": [3, 4, -1, 2]},
+    "at most 2 tokens of bucket 0, which has one of 4": {"buckets": [2, 2]},
+    "qkv must hold floating-point rows": {"qkv": torch.zeros(6, 3, 2, 4, dtype=torch.int64)},
     "lies on meta": {"time": torch.zeros(6, dtype=INTEGERS, device="meta")},
 }
 

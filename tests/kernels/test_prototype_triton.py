@@ -77,10 +77,31 @@ def test_float32_at_the_published_width():
         assert (ours.double() - theirs).norm() < 1e-4 * theirs.norm()
 
 
-def test_weights_far_apart_lose_nothing():
-    """The rows' weights scale operands: the small ones must not vanish beside the large."""
-    weight = torch.tensor([1e-6, 1.0, 1e-3, 1e-6], dtype=torch.float64)
-    assert_alike(1e-10, unit(4, 8), unit(40, 8), unit(4, 8), unit(40, 8), weight=weight)
+def test_float16_operands_lose_nothing_to_weights_far_apart(monkeypatch):
+    """As on a GPU, whose operands are scaled: unscaled, the gradients of the light rows would vanish."""
+    monkeypatch.setattr(prototype_triton, "_operand", lambda x: x.half().contiguous())
+    exact = [unit(n, 16) for n in (60, 90, 60, 90)]
+    low = [x.detach().float().requires_grad_() for x in exact]
+    for weight in (torch.logspace(-9, 0, 60), torch.full((60,), 1e-8)):
+        got, want = kernels(*low, weight=weight), streamed(*exact, weight=weight.double())
+        assert (got - want).abs() < 1e-3 * want
+        for ours, theirs in zip(torch.autograd.grad(got, low[:2]), torch.autograd.grad(want, exact[:2]), strict=True):
+            assert (ours.double() - theirs).norm() < 2e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("loss", [kernels, streamed])
+def test_a_scaled_loss_of_float16_features(loss):
+    """The scale alone does not fit float16, the gradients do."""
+    student, prototypes, teacher, teacher_prototypes = (unit(n, 8, torch.float16) for n in (9, 30, 9, 30))
+    weight = torch.full((9,), 1e-4, dtype=torch.float16)
+    value = loss(student, prototypes, teacher, teacher_prototypes, weight=weight)
+    assert value.dtype == torch.float32
+    scaled, plain = (torch.autograd.grad(value, [student, prototypes], g, retain_graph=True) for g in
+                     (torch.tensor(65536.0), torch.tensor(1.0)))  # fmt: skip
+    for a, b in zip(scaled, plain, strict=True):
+        assert a.dtype == torch.float16
+        assert a.isfinite().all()
+        assert (a.float() - 65536 * b.float()).norm() < 0.05 * a.float().norm()
 
 
 @pytest.mark.parametrize("valid", ["some", "one", "all"])

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from slim_kernels import dispatch, linear_residual, norm_linear, norm_swiglu, packed_attention
+from slim_kernels.kept import kept
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
@@ -123,3 +125,50 @@ def test_what_has_no_kernel_falls_back_with_one_warning(kernels, monkeypatch, ru
     assert len(caught) == 1
     monkeypatch.setenv("SLIM_KERNELS", "reference")
     assert torch.equal(got, seeded())
+
+
+def test_autocast_leaves_float64_alone(kernels):
+    x, gain, weight, bias = (torch.randn(s, dtype=torch.float64) for s in ((5, 16), 16, (8, 16), 8))
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert norm_linear(x, gain, gain, weight, bias).dtype == torch.float64
+
+
+def test_a_fall_back_compiles_in_one_graph(kernels):
+    torch.compiler.reset()
+    arguments = [torch.randn(s) for s in ((2, 300), 300, 300, (4, 300), 4)]
+    compiled = torch.compile(norm_linear, fullgraph=True, backend="eager")
+    with pytest.warns(UserWarning, match="300 features"):
+        want = norm_linear(*arguments)
+    torch.testing.assert_close(compiled(*arguments), want)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"x": torch.zeros(2, 8, dtype=torch.int64)}, {"x": torch.zeros(2, 0), "weight": torch.zeros(4, 0)},
+     {"bias": torch.zeros(3)}, {"norm_weight": torch.zeros(7)}],
+)  # fmt: skip
+def test_arguments_of_a_block_part_that_do_not_fit_are_named(arguments):
+    sizes = {"x": (2, 8), "norm_weight": (8,), "norm_bias": (8,), "weight": (4, 8), "bias": (4,)}
+    given = {name: torch.zeros(size) for name, size in sizes.items()} | arguments
+    with pytest.raises(ValueError, match=f"norm_linear: {next(iter(arguments))} must"):
+        norm_linear(**given)
+
+
+def test_kept_tensors_are_for_everybody():
+    """Made without data, or in inference mode, a table must not come back to somebody who trains."""
+    made = []
+
+    @kept(2)
+    def table(n: int) -> torch.Tensor:
+        made.append(n)
+        return torch.arange(float(n))
+
+    with FakeTensorMode():
+        assert type(table(3)) is not torch.Tensor
+    with torch.inference_mode():
+        assert not table(3).is_inference()
+    assert table(3) is table(3)
+    assert made == [3, 3]
+    table(4), table(5)
+    table(3)
+    assert made == [3, 3, 4, 5, 3]

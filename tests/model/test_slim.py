@@ -181,3 +181,8 @@ def test_fixed_shapes_give_the_same_losses_and_gradients(room, make_views):
         assert (a is None) == (b is None)
         if a is not None:
             torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_fixed_shapes_need_to_know_how_many_can_be_masked(make_views):
+    with pytest.raises(ValueError, match="most_masked"):
+        pair()[0](make_views(), 0.05, fixed_shapes=True)
