@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baselines.eager_slim import EagerConfig, EagerSLiM, make_optimizer
+from benchmarks.baselines.eager_slim import EagerSLiM, make_optimizer
 from benchmarks.baselines.numpy_views import Window, sample_batch
+from benchmarks.eager_sizes import eager_config
 from benchmarks.measure import interleave, workers
 from benchmarks.records import Recorder
 from slim_fast.data.cache import ClipCache
@@ -78,22 +79,7 @@ def baseline(path: Path, sizes: str, precision: str, views: bool) -> Callable[[]
     """From the same weights, and on the same views where they are prepared."""
     trainer = build_trainer(path, sizes, precision)
     config, cache = trainer.config, trainer.store.cache
-    encoder, head = config.model.encoder, config.model.head
-    eager = EagerSLiM(
-        EagerConfig(
-            joints=cache.topology.num_joints,
-            channels=len(cache.channels),
-            width=encoder.width,
-            depth=encoder.depth,
-            heads=encoder.heads,
-            registers=encoder.registers,
-            patch_frames=encoder.patch_frames,
-            head_hidden=head.hidden,
-            head_width=head.bottleneck,
-            prototypes=head.prototypes,
-            koleo_weight=config.model.loss.koleo,
-        )
-    )
+    eager = EagerSLiM(eager_config(config.model, cache.topology.num_joints, len(cache.channels)))
     eager.load_state_dict(trainer.model.state_dict())
     optimizer, steps, rng = make_optimizer(eager, lr=1e-5), iter(range(1 << 30)), np.random.default_rng(0)
     order, told = trainer.order, windows(config.views)

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.baselines import eager_encoder
-from benchmarks.baselines.eager_slim import EagerConfig, EagerSLiM, make_optimizer
+from benchmarks.baselines.eager_slim import EagerSLiM, make_optimizer
 from benchmarks.clips import write_random_cache
+from benchmarks.eager_sizes import eager_config
 from benchmarks.gpu import timing
 from benchmarks.gpu.ops import CHANNELS, TEACHER_TEMPERATURE
 from benchmarks.gpu.record import Row, median
@@ -40,28 +41,10 @@ ROUNDS = 8
 SAME_LOSS = 0.01
 
 
-def eager_config(model: ModelConfig) -> EagerConfig:
-    """The same sizes as the eager baseline is told them."""
-    encoder, head = model.encoder, model.head
-    return EagerConfig(
-        joints=JOINTS,
-        channels=CHANNELS,
-        width=encoder.width,
-        depth=encoder.depth,
-        heads=encoder.heads,
-        registers=encoder.registers,
-        patch_frames=encoder.patch_frames,
-        head_hidden=head.hidden,
-        head_width=head.bottleneck,
-        prototypes=head.prototypes,
-        koleo_weight=model.loss.koleo,
-    )
-
-
 def clip_flops(model: ModelConfig) -> int:
     """FLOP of the encoder for one clip of PEOPLE people, counted on the eager one."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        EagerSLiM(eager_config(model)).student.encoder(torch.empty(PEOPLE, FRAMES, JOINTS, CHANNELS))
+        EagerSLiM(eager_config(model, JOINTS, CHANNELS)).student.encoder(torch.empty(PEOPLE, FRAMES, JOINTS, CHANNELS))
     return counter.get_total_flops()
 
 
@@ -71,7 +54,7 @@ def inference(run: Run) -> None:
     with torch.device(run.device):
         torch.manual_seed(0)
         encoder = Encoder(model.encoder, JOINTS, CHANNELS).bfloat16().eval()
-        told = eager_config(model)
+        told = eager_config(model, JOINTS, CHANNELS)
         eager = eager_encoder.Encoder(JOINTS, CHANNELS, told.width, told.depth, told.heads, told.registers)
         eager.load_state_dict(encoder.state_dict())
         eager.bfloat16().eval()
@@ -157,7 +140,7 @@ def step(run: Run) -> None:
         )  # fmt: skip
         trainer = build_trainer(run, folder, batch)
         views = trainer.sampler(trainer.order(0).to(run.device), 0)
-    eager = EagerSLiM(eager_config(trainer.config.model)).to(run.device)
+    eager = EagerSLiM(eager_config(trainer.config.model, JOINTS, CHANNELS)).to(run.device)
     eager.load_state_dict(trainer.model.state_dict())
     low = trainer.dtype if trainer.dtype != torch.float32 else None
 
