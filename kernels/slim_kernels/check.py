@@ -143,6 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--architecture", type=int, choices=sorted(SHARED_KB), action="append", help="only this one")
     parser.add_argument("--dtype", choices=("bf16", "fp16"), action="append", help="only this one; both otherwise")
     told = parser.parse_args(arguments)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        print("error: Triton's interpreter compiles nothing; unset TRITON_INTERPRET.", file=sys.stderr)
+        return 2
     chosen = [
         case
         for case in cases(tuple(told.dtype or ("bf16", "fp16")))
