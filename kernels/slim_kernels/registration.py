@@ -1,4 +1,4 @@
-"""What an op registers besides implementation, fake and autograd: its rule under autocast and its FLOP formula."""
+"""How an op is registered: on its tensors' device, with its rule under autocast and its FLOP formula."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
