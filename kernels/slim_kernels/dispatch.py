@@ -15,8 +15,8 @@ TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 def triton_wanted(operation: str, x: Tensor, dtype: torch.dtype, obstacle: str = "") -> bool:
     """Whether `operation` on x's device, with matrix products in `dtype`, takes its Triton kernels.
 
-    They run on CUDA tensors (compute capability 8.0 and newer) in bfloat16 and float16, and under TRITON_INTERPRET=1, on
-    CPU tensors too, in float16, float32 and float64. SLIM_KERNELS=reference takes PyTorch's operations everywhere,
+    They run on CUDA tensors (compute capability 8.0 and newer) in bfloat16 and float16; under TRITON_INTERPRET=1 on CPU
+    tensors too, in float16, float32 and float64. SLIM_KERNELS=reference takes PyTorch's operations everywhere,
     SLIM_KERNELS=triton demands that triton is installed. obstacle: why the kernels can't take these arguments, or "";
     then, and for other dtypes, PyTorch's operations run, with one warning.
     Raises: ValueError for another value of SLIM_KERNELS, or when triton is demanded and not installed.
