@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from slim_kernels.block_inference import feed_forward, no_gradient
 from slim_kernels.checks import expect_floating, expect_shapes
-from slim_kernels.dispatch import product_dtype, triton_wanted
+from slim_kernels.dispatch import product_dtype, triton_wanted, without_autocast
+from slim_kernels.products import add_product, linear, product
 
 
 def _too_wide(width: int) -> str:
@@ -57,15 +59,11 @@ def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -
         from slim_kernels import linear_triton  # only where triton is installed
 
         return linear_triton.linear_residual(x, weight, bias, residual)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and no_gradient(x, weight, bias, residual):
+        dtype = product_dtype(x)
+        with without_autocast(x):
+            return residual + linear(*(v.to(dtype) for v in (x, weight, bias)))
     return residual + F.linear(x, weight, bias)
-
-
-def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """out += a @ b, also where out is of a wider dtype than the product."""
-    if out.dtype == a.dtype:
-        out.addmm_(a, b)
-    else:
-        out += a @ b
 
 
 # Numbers of the hidden layer (rows, 2 F) computed at a time: they stay in cache.
@@ -96,7 +94,7 @@ class _NormSwiGLU(torch.autograd.Function):
         hidden = normed.new_empty(len(x), len(w12))
         out = x + b3
         for rows in _chunks(x, w12):
-            torch.addmm(b12, normed[rows], w12.t(), out=hidden[rows])
+            hidden[rows] = linear(normed[rows], w12, b12)
             gate, value = hidden[rows].chunk(2, 1)
             add_product(out[rows], F.silu(gate).mul_(value), w3.t())
         ctx.save_for_backward(x, gamma, beta, w12, w3, normed, mean, rstd, hidden)
@@ -120,7 +118,7 @@ def _swiglu_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gate, value = hidden[rows].chunk(2, 1)
         grad_out, grad_hidden = grad[rows].to(w3.dtype), buffer[: len(gate)]
         silu = F.silu(gate)
-        grad_product = grad_out @ w3  # (rows, F)
+        grad_product = product(grad_out, w3)  # (rows, F)
         torch.mul(grad_product, silu, out=grad_hidden[:, half:])
         add_product(grad_w3, grad_out.t(), silu.mul_(value))
         torch.ops.aten.silu_backward(grad_product.mul_(value), gate, grad_input=grad_hidden[:, :half])
@@ -172,7 +170,9 @@ def norm_swiglu(
         return swiglu_triton.norm_swiglu(x, norm_weight, norm_bias, w12, b12, w3, b3, eps)
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         dtype = product_dtype(x)
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast(x):
+            if no_gradient(x, norm_weight, norm_bias, w12, b12, w3, b3):
+                return feed_forward(x, norm_weight, norm_bias, w12, b12, w3, b3, eps, dtype)
             out: Tensor = _NormSwiGLU.apply(x, norm_weight, norm_bias, w12, b12, w3, b3, eps, dtype)
         return out
     gate, value = F.linear(F.layer_norm(x, (width,), norm_weight, norm_bias, eps), w12, b12).chunk(2, -1)

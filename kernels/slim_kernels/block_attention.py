@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from slim_kernels.attention import equal_length_runs, packed_attention
-from slim_kernels.block import add_product, norm_linear
+from slim_kernels.block import norm_linear
+from slim_kernels.block_inference import attend, no_gradient
 from slim_kernels.checks import check_sequences, expect_floating, expect_shapes
-from slim_kernels.dispatch import product_dtype, triton_wanted
+from slim_kernels.dispatch import product_dtype, triton_wanted, without_autocast
+from slim_kernels.products import add_product, linear
 from slim_kernels.rotary import turns
 
 # Numbers of one head's scores (s, N, N), and of the keys and values (s N, 2 D), in a chunk of s sequences of length N.
@@ -141,7 +143,7 @@ class _NormAttention(torch.autograd.Function):
         out = x.new_zeros(x.shape, dtype=dtype)
         kept = []
         for chunk in chunks:
-            qkv = [torch.addmm(b[c], normed[rows], w[c].t()).to(exact) for rows, c in chunk.products(width)]
+            qkv = [linear(normed[rows], w[c], b[c]).to(exact) for rows, c in chunk.products(width)]
             q, k, v = _split(qkv, width)
             chunk.rotate(q)
             chunk.rotate(k)
@@ -248,7 +250,11 @@ def norm_attention(
     )
     check_sequences("norm_attention", cu_seqlens, x.shape[0], max_seqlen, time, visible)
     dtype = product_dtype(x)
-    with torch.autocast("cpu", enabled=False):
+    with without_autocast(x):
+        if no_gradient(x, norm_weight, norm_bias, weight, bias):
+            return attend(
+                x, norm_weight, norm_bias, weight, bias, cu_seqlens, queries, time, visible, heads, eps, dtype
+            )
         out: Tensor = _NormAttention.apply(
             x, norm_weight, norm_bias, weight, bias, cu_seqlens, queries, time, visible, heads, eps, dtype
         )

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from slim_kernels.kept import kept
+
 
 def expect_shapes(operation: str, **arguments: tuple[Tensor | None, tuple[int, ...]]) -> None:
     """Raises: ValueError naming the argument that has another shape than expected or lies on another device than the
@@ -66,6 +68,7 @@ def contents_checked(x: Tensor) -> bool:
     return x.device.type == "cpu" or os.environ.get("SLIM_KERNELS_CHECK") == "1"
 
 
+@kept(16)
 def check_sequences(
     operation: str, cu_seqlens: Tensor, total: int, max_seqlen: int, time: Tensor, visible: Tensor | None
 ) -> None:

@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from slim_kernels.checks import check_targets, expect_bool, expect_floating, expect_shapes
 from slim_kernels.dispatch import triton_wanted
-from slim_kernels.sinkhorn import LEAST_TEMPERATURE, ExpLogits, chunk_rows, computing_dtype, sinkhorn_scaling
+from slim_kernels.products import product
+from slim_kernels.sinkhorn import LEAST_TEMPERATURE, ExpLogits, computing_dtype, sinkhorn_scaling
 
 
 def _teacher_pass(
@@ -30,7 +31,7 @@ def _teacher_pass(
     for rows, kernel in teacher:
         assignment = kernel.mul_(scale)
         total = assignment.sum(1, keepdim=True)
-        y[rows] = assignment @ prototypes / total
+        y[rows] = product(assignment, prototypes) / total
         if prototype_grad is not None and pull is not None:
             prototype_grad.addmm_(assignment.t(), pull[rows] / total, alpha=-1)
     return y
@@ -52,7 +53,7 @@ def _student_pass(
         total = kernel.sum(1)
         loss += torch.dot(w, total.log() - (e * y[rows]).sum(1) / temperature)
         if student_grad is not None:
-            expected = kernel @ prototypes / total[:, None]
+            expected = product(kernel, prototypes) / total[:, None]
             student_grad[rows] = (w / temperature)[:, None] * (expected - y[rows])
         if prototype_grad is not None:
             prototype_grad.addmm_(kernel.t(), e * (w / (temperature * total))[:, None])
@@ -71,19 +72,18 @@ def _paired_pass(
 ) -> Tensor:
     """Both passes in one where row i looks at row i: p - t is formed once, so two matrix products fewer than apart."""
     loss = student.new_zeros(())
-    buffer = student.new_empty(min(len(student), chunk_rows(len(prototypes))), len(prototypes))
     for rows, kernel in teacher:
         e, w = student[rows], weight[rows]
         assignment = kernel.mul_(scale)
         target_total = assignment.sum(1)
-        logits = torch.mm(e / temperature, prototypes.t(), out=buffer[: len(e)])
+        logits = product(e / temperature, prototypes.t())
         expected = torch.linalg.vecdot(assignment, logits) / target_total  # Σ_k t_ik s_ik
         share = logits.exp_()
         total = share.sum(1)
         loss += torch.dot(w, total.log() - expected)
         difference = share.div_(total[:, None]).addcdiv_(assignment, target_total[:, None], value=-1)  # p - t
         if student_grad is not None:
-            torch.mm(difference, prototypes, out=student_grad[rows]).mul_((w / temperature)[:, None])
+            student_grad[rows] = product(difference, prototypes) * (w / temperature)[:, None]
         if prototype_grad is not None:
             prototype_grad.addmm_(difference.t(), e * (w / temperature)[:, None])
     return loss
@@ -170,7 +170,7 @@ def prototype_loss(
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
     Raises: ValueError for shapes, devices, targets or temperatures that do not fit, naming the argument.
     On a GPU the Triton kernels multiply in float16, whatever the dtype of the rows, and sum in float32.
-    Memory: O(N + S + K) times D, two chunks of logits of fixed size, and up to KEPT_LOGITS of the teacher's
+    Memory: O(N + S + K) times D, a few chunks of logits of fixed size, and up to KEPT_LOGITS of the teacher's
     exponentials, whatever N and K.
     """
     s, n = len(student), len(teacher)

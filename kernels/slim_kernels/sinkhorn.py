@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from slim_kernels.products import product
+
 # Logits computed at once. 16 MB in float32: large enough that matrix products run at full speed, small enough for a
 # CPU's cache.
 CHUNK_LOGITS = 1 << 22
@@ -45,8 +47,8 @@ def computing_dtype(features: Tensor, temperature: float) -> torch.dtype:
 class ExpLogits:
     """exp(rows · prototypes / temperature), (N, K), chunk by chunk, as often as it is iterated over.
 
-    With `keep` the first chunks, up to KEPT_LOGITS numbers, stay in memory; the others are computed again each time in
-    one buffer. A chunk that was handed out last may be overwritten by whoever iterates for the last time.
+    With `keep` the first chunks, up to KEPT_LOGITS numbers, stay in memory; the others are computed again each time.
+    A chunk that was handed out last may be overwritten by whoever iterates for the last time.
     """
 
     def __init__(self, rows: Tensor, prototypes: Tensor, temperature: float, keep: bool = False) -> None:
@@ -54,7 +56,6 @@ class ExpLogits:
         size = chunk_rows(len(prototypes))
         self._to_keep = KEPT_LOGITS // (size * max(len(prototypes), 1)) if keep else 0
         self._kept: list[Tensor] = []
-        self._buffer = rows.new_empty(0)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         n, k = len(self.rows), len(self.prototypes)
@@ -63,16 +64,10 @@ class ExpLogits:
                 yield chunk, self._kept[number]
                 continue
             rows = self.rows[chunk]
-            keeps = number < self._to_keep
-            if keeps or not len(self._buffer):
-                out = rows.new_empty(len(rows), k)
-                if keeps:
-                    self._kept.append(out)
-                else:
-                    self._buffer = out
-            else:
-                out = self._buffer[: len(rows)]
-            yield chunk, torch.mm(rows / self._temperature, self.prototypes.t(), out=out).exp_()
+            exponentials = product(rows / self._temperature, self.prototypes.t()).exp_()
+            if number < self._to_keep:
+                self._kept.append(exponentials)
+            yield chunk, exponentials
 
 
 def sinkhorn_scaling(

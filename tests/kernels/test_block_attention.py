@@ -2,6 +2,7 @@
 
 import pytest
 import slim_kernels.block_attention
+import slim_kernels.block_inference
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -64,9 +65,14 @@ def test_equals_its_parts_and_so_do_its_gradients(seed, lengths, heads, half, ch
         got = norm_attention(*arguments, **layout, queries=queries if ask else None)
         upstream = torch.randn_like(got)
         grads = torch.autograd.grad(got[kept], arguments, upstream[kept])
+        patch.setattr(slim_kernels.block_inference, "_CHUNK_TOKENS", chunk % 1000)
+        patch.setattr(slim_kernels.block_inference, "_CHUNK_SCORES", chunk)
+        with torch.no_grad():
+            without_gradients = norm_attention(*arguments, **layout, queries=queries if ask else None)
     want = composed(arguments, layout)
     torch.testing.assert_close(got[kept], want[kept], rtol=1e-10, atol=1e-10)
     assert not got[~kept].any()
+    torch.testing.assert_close(without_gradients, got, rtol=1e-10, atol=1e-10)
     for ours, theirs in zip(grads, torch.autograd.grad(want[kept], arguments, upstream[kept]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
 
