@@ -172,7 +172,8 @@ def norm_swiglu(
         dtype = product_dtype(x)
         with without_autocast(x):
             if no_gradient(x, norm_weight, norm_bias, w12, b12, w3, b3):
-                return feed_forward(x, norm_weight, norm_bias, w12, b12, w3, b3, eps, dtype)
+                (w1, w2), (b1, b2) = w12.to(dtype).chunk(2), b12.to(dtype).chunk(2)
+                return feed_forward(x, norm_weight, norm_bias, (w1, w2), (b1, b2), w3.to(dtype), b3.to(dtype), eps)
             out: Tensor = _NormSwiGLU.apply(x, norm_weight, norm_bias, w12, b12, w3, b3, eps, dtype)
         return out
     gate, value = F.linear(F.layer_norm(x, (width,), norm_weight, norm_bias, eps), w12, b12).chunk(2, -1)

@@ -2,6 +2,8 @@
 the products' dtype.
 """
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +22,7 @@ _CHUNK_SCORES = 1 << 21
 _CHUNK_ROWS = 1 << 10
 # Sums of exponentials between this and its inverse are far from the ends of float32's range.
 _LEAST_SUM = 1e-30
+_SCRATCH = threading.local()
 
 
 def no_gradient(*tensors: Tensor) -> bool:
@@ -41,34 +44,40 @@ def attend(
     dtype: torch.dtype,
 ) -> Tensor:
     """norm_attention of x (total, D) without gradients, products in `dtype`."""
-    width = x.shape[1]
     exact = torch.promote_types(dtype, torch.float32)
-    pairs = _pairs(width, heads)
-    weight, bias = (v.index_select(0, pairs).to(dtype) for v in (weight, bias))
-    normed = torch.native_layer_norm(x, (width,), gamma, beta, eps)[0].to(dtype)
-    out = x.new_zeros(x.shape, dtype=dtype)
-    for chunk in _chunks(cu_seqlens, queries, time, visible, heads, width // heads, exact):
+    chunks = chunks_of(cu_seqlens, queries, time, visible, heads, x.shape[1] // heads, exact)
+    weight, bias = (v.index_select(0, pairs(x.shape[1], heads)).to(dtype) for v in (weight, bias))
+    return attend_chunks(torch.native_layer_norm(x, x.shape[1:], gamma, beta, eps)[0].to(dtype), weight, bias, chunks)
+
+
+def attend_chunks(normed: Tensor, weight: Tensor, bias: Tensor, chunks: Sequence["Chunk"]) -> Tensor:
+    """The attention of normalised tokens (total, D), (total, D); weight (3 D, D), bias (3 D,) in the order of `pairs`.
+
+    Only where all tokens ask may the weight be packed.
+    """
+    out = torch.zeros_like(normed)
+    for chunk in chunks:
         q, k, v = _queries_keys_values(normed[chunk.rows], weight, bias, chunk)
-        answers = out[chunk.rows][:: chunk.step].view(chunk.sequences, -1, heads, width // heads)
+        answers = out[chunk.rows][:: chunk.step].view(chunk.sequences, -1, *v.shape[1::2])
         _softmax_average(q, k, v, chunk.hidden, answers.transpose(1, 2))
     return out
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class Chunk:
     """Some neighbouring sequences of one length N, of which every step-th token asks: n in each."""
 
     rows: slice
     sequences: int
     step: int
-    turns: tuple[Tensor, Tensor]
-    """Complex (1 or s, n or N, H, d / 2): rotate queries, and divide them by √d; rotate keys."""
+    turns: Tensor
+    """Complex (1 or s, N, 2 H, d / 2): rotate queries, dividing them by √d, and keys."""
     hidden: Tensor | None
     """(s, 1, N) bool: keys that nobody may ask, or None."""
 
 
 @kept(8)
-def _chunks(
+def chunks_of(
     cu_seqlens: Tensor,
     queries: Tensor | None,
     time: Tensor,
@@ -76,9 +85,10 @@ def _chunks(
     heads: int,
     d: int,
     dtype: torch.dtype,
-) -> list[_Chunk]:
+) -> list[Chunk]:
     time = time.long().clamp_min(0)
     table = turns(int(time.max()) + 1 if len(time) else 0, d, dtype)
+    scale = torch.tensor([d**-0.5, 1.0], dtype=dtype).repeat_interleave(heads)[:, None]
     chunks = []
     for first, sequences, length, asking in equal_length_runs(cu_seqlens, queries):
         if asking not in (1, length):
@@ -86,44 +96,52 @@ def _chunks(
         end, step = first + sequences * length, length // asking
         size = length * max(1, _CHUNK_TOKENS // length)
         shared = bool((time[first:end].view(sequences, length) == time[first : first + length]).all())
-        turn = table[time[first : first + length]][None, :, None].expand(-1, -1, heads, -1).contiguous()
+        turn = table[time[None, first : first + length], None] * scale
         for rows in (slice(begin, min(begin + size, end)) for begin in range(first, end, size)):
             count = (rows.stop - rows.start) // length
             if not shared:
-                turn = table[time[rows].view(count, length)][:, :, None].expand(-1, -1, heads, -1).contiguous()
+                turn = table[time[rows].view(count, length), None] * scale
             hidden = None if visible is None else ~visible[rows].view(count, 1, length)
             if hidden is not None and not hidden.any():
                 hidden = None
-            chunks.append(_Chunk(rows, count, step, (turn[:, ::step] * d**-0.5, turn), hidden))
+            chunks.append(Chunk(rows, count, step, turn, hidden))
     return chunks
 
 
 @kept(8)
-def _pairs(width: int, heads: int) -> Tensor:
+def pairs(width: int, heads: int) -> Tensor:
     """The order of (queries, keys, values)' 3 D features that puts each query's and key's i beside its i + d / 2."""
     queries_keys, values = torch.arange(3 * width).split([2 * width, width])
     return torch.cat([queries_keys.view(2 * heads, 2, -1).transpose(1, 2).flatten(), values])
 
 
-def _queries_keys_values(normed: Tensor, weight: Tensor, bias: Tensor, chunk: _Chunk) -> tuple[Tensor, Tensor, Tensor]:
+def _queries_keys_values(normed: Tensor, weight: Tensor, bias: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
     """Each (s, H, n or N, d), contiguous; queries and keys rotated."""
-    width = normed.shape[1]
+    width, heads = normed.shape[1], chunk.turns.shape[2] // 2
     if chunk.step == 1:
-        parts = linear(normed, weight, bias).split(width, 1)
+        qk, v = linear(normed, weight, bias).split([2 * width, width], 1)
+        q, k = _head_by_head(_rotated(qk, chunk.turns, chunk.sequences), 2, normed.dtype)
     else:
-        asked = linear(normed, weight[width:], bias[width:]).split(width, 1)
-        parts = (linear(normed[:: chunk.step], weight[:width], bias[:width]), *asked)
-    laid = []
-    heads = chunk.turns[1].shape[2]
-    for part, turn in zip(parts, (*chunk.turns, None), strict=True):
-        part = part.view(chunk.sequences, -1, heads, width // heads)
-        if turn is not None:
-            part = part.to(turn.dtype.to_real())
-            torch.view_as_complex(part.view(*part.shape[:3], -1, 2)).mul_(turn)
-        part = part.transpose(1, 2)
-        laid.append(torch.empty(part.shape, dtype=normed.dtype).copy_(part))
-    q, k, v = laid
+        q = linear(normed[:: chunk.step], weight[:width], bias[:width])
+        k, v = linear(normed, weight[width:], bias[width:]).split(width, 1)
+        turn_q, turn_k = chunk.turns[:, :: chunk.step, :heads], chunk.turns[:, :, heads:]
+        (q,) = _head_by_head(_rotated(q, turn_q, chunk.sequences), 1, normed.dtype)
+        (k,) = _head_by_head(_rotated(k, turn_k, chunk.sequences), 1, normed.dtype)
+    (v,) = _head_by_head(v.view(chunk.sequences, -1, heads, width // heads), 1, normed.dtype)
     return q, k, v
+
+
+def _rotated(x: Tensor, turn: Tensor, sequences: int) -> Tensor:
+    """x (s · n, G · d) -> (s, n, G, d), turned by complex (1 or s, n, G, d / 2); in place where it is exact enough."""
+    x = x.to(turn.dtype.to_real()).view(sequences, -1, *turn.shape[2:], 2)
+    torch.view_as_complex(x).mul_(turn)
+    return x.flatten(3)
+
+
+def _head_by_head(x: Tensor, kinds: int, dtype: torch.dtype) -> Tensor:
+    """(s, n, kinds · H, d) -> contiguous (kinds, s, H, n, d)."""
+    x = x.unflatten(2, (kinds, -1)).permute(2, 0, 3, 1, 4)
+    return torch.empty(x.shape, dtype=dtype).copy_(x)
 
 
 def _softmax_average(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, out: Tensor) -> None:
@@ -153,7 +171,14 @@ def _shares(q: Tensor, k: Tensor, hidden: Tensor | None, sums: Tensor) -> Tensor
 
 
 def _scores(q: Tensor, k: Tensor, hidden: Tensor | None) -> Tensor:
-    scores = torch.bmm(q, k.transpose(1, 2))
+    """In memory that the next scores will use again: to map and zero it anew costs more than the product."""
+    size = q.shape[0] * q.shape[1] * k.shape[1]
+    memory = getattr(_SCRATCH, "memory", None)
+    if memory is None or memory.numel() < size * q.element_size():
+        with torch.inference_mode(False):
+            memory = _SCRATCH.memory = torch.empty(size * q.element_size(), dtype=torch.uint8)
+    scores = memory[: size * q.element_size()].view(q.dtype).view(*q.shape[:2], k.shape[1])
+    torch.bmm(q, k.transpose(1, 2), out=scores)
     return scores if hidden is None else scores.masked_fill_(hidden, -torch.inf)
 
 
@@ -161,20 +186,17 @@ def feed_forward(
     x: Tensor,
     gamma: Tensor,
     beta: Tensor,
-    w12: Tensor,
-    b12: Tensor,
+    w12: tuple[Tensor, Tensor],
+    b12: tuple[Tensor, Tensor],
     w3: Tensor,
     b3: Tensor,
     eps: float,
-    dtype: torch.dtype,
 ) -> Tensor:
-    """norm_swiglu of x (total, D) without gradients, products in `dtype`."""
-    w12, b12, w3, b3 = (p.to(dtype) for p in (w12, b12, w3, b3))
-    (w1, w2), (b1, b2) = w12.chunk(2), b12.chunk(2)
+    """norm_swiglu of x (total, D) without gradients, products in the weights' dtype; w12 and b12 in their halves."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for begin in range(0, len(x), _CHUNK_ROWS):
         rows = slice(begin, begin + _CHUNK_ROWS)
-        normed = torch.native_layer_norm(x[rows], x.shape[-1:], gamma, beta, eps)[0].to(dtype)
-        hidden = linear(normed, w1, b1, silu=True).mul_(linear(normed, w2, b2))
+        normed = torch.native_layer_norm(x[rows], x.shape[-1:], gamma, beta, eps)[0].to(b3.dtype)
+        hidden = linear(normed, w12[0], b12[0], silu=True).mul_(linear(normed, w12[1], b12[1]))
         torch.add(x[rows], linear(hidden, w3, b3), out=out[rows])
     return out

@@ -46,14 +46,17 @@ def triton_wanted(operation: str, x: Tensor, dtype: torch.dtype, obstacle: str =
 def product_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which x is multiplied by weights: autocast's where it is on, which leaves float64 alone."""
     device = x.device.type
-    cast = torch.is_autocast_enabled(device) and x.dtype != torch.float64
-    return torch.get_autocast_dtype(device) if cast else x.dtype
+    return torch.get_autocast_dtype(device) if _autocast(device) and x.dtype != torch.float64 else x.dtype
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """Operations on x's device as they are written."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.autocast(device, enabled=False) if _autocast(device) else nullcontext()
+
+
+def _autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # "meta" knows of none
 
 
 @lru_cache

@@ -1,0 +1,141 @@
+"""What the methods' parts cost, counted by running the modules themselves on the meta device, where nothing is computed
+or stored, and checked against the closed form.
+
+FlopCounterMode sees every operation that PyTorch dispatches. It knows matrix products; softmax, norms and activations
+are told to it here, as numbers worked on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.baselines.gfp import GFP, GFPConfig
+from benchmarks.baselines.mae import MAEConfig, MaskedAutoencoder
+from benchmarks.baselines.s_jepa import SJEPA, SJEPAConfig
+from benchmarks.baselines.transformer import MaskedModel
+from benchmarks.closed_form import Work, gfp_decoder, gfp_targets, masked_decoder, masked_encoder, slim_encoder
+from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.views.pipeline import ViewsConfig
+
+TOLERANCE = 1e-6
+JOINTS, CHANNELS = 25, 3
+VISIBLE = (74, 75)  # the whole part of a tenth of 750 tokens as the published code rounds it, and a tenth
+aten = torch.ops.aten
+KINDS = {
+    aten._softmax: "softmax",
+    aten._safe_softmax: "softmax",
+    aten.native_layer_norm: "norms",
+    aten.gelu: "activations",
+    aten.silu: "activations",
+    aten.relu: "activations",
+}
+
+
+class CountError(RuntimeError):
+    """A count and its closed form disagree."""
+
+
+def counted(run: Callable[[], Any]) -> Work:
+    """What `run` does without gradients, all but `rest`."""
+
+    def numbers(x: Tensor, *_others: Any, **_named: Any) -> int:
+        return x.numel()
+
+    numbers._get_raw = True  # type: ignore[attr-defined]  # FlopCounterMode then passes tensors, not their shapes
+    mapping = dict.fromkeys(KINDS, numbers)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        run()
+    amounts = dict.fromkeys(("products", *KINDS.values()), 0)
+    for operation, amount in counter.get_flop_counts().get("Global", {}).items():
+        amounts[KINDS.get(operation, "products")] += amount
+    return Work(**amounts)
+
+
+def checked(name: str, count: Work, formula: Work) -> Work:
+    """The count, with the formula's `rest`.
+
+    Raises: CountError when the two differ in anything else.
+    """
+    for kind in ("products", *dict.fromkeys(KINDS.values())):
+        got, wanted = getattr(count, kind), getattr(formula, kind)
+        if not math.isclose(got, wanted, rel_tol=TOLERANCE):
+            raise CountError(f"{name}: {kind} were counted as {got:,.0f}, and the closed form says {wanted:,.0f}.")
+    return replace(count, rest=formula.rest)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one person costs; the parts of training are forwards, as in the paper's table. None: there is no such."""
+
+    tokens: str
+    inference: Work
+    encoder: Work
+    decoder: Work | None = None
+    target: Work | None = None
+
+
+def masked_cost(
+    name: str, model: MaskedModel, decoder: Work, target: tuple[Callable[[Tensor], Any], Work] | None = None
+) -> Cost:
+    """decoder: its closed form; target: the target network and its closed form."""
+    told = model.config
+    clip = torch.empty(1, told.frames, told.joints, told.channels)
+    seen, places = torch.empty(1, told.visible, told.width), torch.empty(1, told.visible, dtype=torch.int64)
+
+    def check(part: str, run: Callable[[], Any], formula: Work) -> Work:
+        return checked(f"{name}, {part}", counted(run), formula)
+
+    return Cost(
+        f"{told.times}×{told.joints}",
+        check("inference", lambda: model(clip), masked_encoder(told, told.tokens)),
+        check("encoder in training", lambda: model.encoder(clip, places), masked_encoder(told, told.visible)),
+        check("decoder", lambda: model.decoder(seen, places), decoder),  # type: ignore[operator]
+        None if target is None else check("target network", lambda: target[0](clip), target[1]),
+    )
+
+
+def mae_cost(name: str, config: MAEConfig) -> Cost:
+    decoder = masked_decoder(config, config.decoder_depth, config.patch_numbers)
+    return masked_cost(name, MaskedAutoencoder(config), decoder)
+
+
+def s_jepa_cost(config: SJEPAConfig) -> Cost:
+    model = SJEPA(config)
+    target = (model.target_encoder, masked_encoder(config, config.tokens))
+    return masked_cost("S-JEPA", model, masked_decoder(config, config.decoder_depth, None), target)
+
+
+def gfp_cost(config: GFPConfig) -> Cost:
+    model = GFP(config)
+    return masked_cost("GFP", model, gfp_decoder(config), (model.target_network, gfp_targets(config)))
+
+
+def slim_cost(config: EncoderConfig, frames: int) -> Cost:
+    """The student is the encoder that is used, the teacher is alike, and both see all tokens."""
+    encoder, clip = Encoder(config, JOINTS, CHANNELS), torch.empty(1, frames, JOINTS, CHANNELS)
+    formula = slim_encoder(config, frames, JOINTS, CHANNELS)
+    work = checked("SLiM, encoder", counted(lambda: encoder([clip], [None])), formula)
+    return Cost(f"{frames // config.patch_frames}×{JOINTS}", work, work, target=work)
+
+
+@cache
+def costs() -> dict[str, Cost]:
+    """Every method's at full size, and the MAE's for each of VISIBLE ("MAE, 74 visible"). Raises: CountError."""
+    explicit: Any = {"attention": "explicit"}  # softmax within a fused operation would not be seen
+    with torch.device("meta"):
+        return {
+            "SkeletonMAE": mae_cost("SkeletonMAE", MAEConfig(masking="random", target="coordinates", **explicit)),
+            "MAMP": mae_cost("MAMP", MAEConfig(**explicit)),
+            "S-JEPA": s_jepa_cost(SJEPAConfig(**explicit)),
+            "GFP": gfp_cost(GFPConfig(**explicit)),
+            "SLiM": slim_cost(EncoderConfig(), ViewsConfig().window),
+            **{f"MAE, {n} visible": mae_cost(f"MAE, {n} visible", MAEConfig(kept=n, **explicit)) for n in VISIBLE},
+        }

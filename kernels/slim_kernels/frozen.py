@@ -1,0 +1,50 @@
+"""A block whose weights will not change, on a CPU: they are laid out once, and its arguments are not checked again."""
+
+import torch
+from torch import Tensor
+
+from slim_kernels.block_inference import attend_chunks, chunks_of, feed_forward, pairs
+from slim_kernels.products import linear, packed
+
+
+class FrozenBlock:
+    """linear_residual of norm_attention, then norm_swiglu, of one dtype throughout and without gradients.
+
+    Args:
+        norm1, norm2: weight and bias (D,) of the LayerNorms.
+        qkv, proj: weight and bias of (3 D, D) and (D, D).
+        w12, w3: weight and bias of (2 F, D) and (D, F).
+        heads: H, such that D is a multiple of 2 H.
+    All are copied; later changes don't show.
+    """
+
+    def __init__(
+        self,
+        norm1: tuple[Tensor, Tensor],
+        qkv: tuple[Tensor, Tensor],
+        proj: tuple[Tensor, Tensor],
+        norm2: tuple[Tensor, Tensor],
+        w12: tuple[Tensor, Tensor],
+        w3: tuple[Tensor, Tensor],
+        heads: int,
+        eps: float = 1e-6,
+    ) -> None:
+        width = len(norm1[0])
+        order = pairs(width, heads)
+        self._heads, self._eps = heads, eps
+        self._exact = torch.promote_types(norm1[0].dtype, torch.float32)
+        with torch.no_grad():
+            self._norm1, self._norm2 = ((weight.clone(), bias.clone()) for weight, bias in (norm1, norm2))
+            self._qkv = packed(qkv[0][order]), qkv[1][order]
+            self._proj, self._w3 = ((packed(weight), bias.clone()) for weight, bias in (proj, w3))
+            (w1, w2), (b1, b2) = w12[0].chunk(2), w12[1].chunk(2)
+            self._w12, self._b12 = (packed(w1), packed(w2)), (b1.clone(), b2.clone())
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(total, D) packed tokens -> (total, D); cu_seqlens, time and visible: see `packed_attention`."""
+        width = x.shape[1]
+        chunks = chunks_of(cu_seqlens, None, time, visible, self._heads, width // self._heads, self._exact)
+        normed = torch.native_layer_norm(x, (width,), *self._norm1, self._eps)[0]
+        x = linear(attend_chunks(normed, *self._qkv, chunks), *self._proj).add_(x)
+        return feed_forward(x, *self._norm2, self._w12, self._b12, *self._w3, self._eps)

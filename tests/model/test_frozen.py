@@ -1,0 +1,56 @@
+"""A frozen encoder answers as the encoder does."""
+
+import pytest
+import torch
+
+from slim_fast.errors import UserError
+from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.model.frozen import freeze
+
+
+def encoder(attention="all", dtype=torch.float32):
+    torch.manual_seed(0)
+    made = Encoder(EncoderConfig(width=32, depth=3, heads=4, attention=attention), joints=5).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.02)]
+)
+@pytest.mark.parametrize("attention", ["all", "visible"])
+def test_same_answers(dtype, tolerance, attention):
+    ours = encoder(attention, dtype)
+    frozen = freeze(ours)
+    views = [torch.randn(n, t, 5, 3, dtype=dtype) for n, t in ((3, 16), (2, 8))]
+    masks = [torch.rand(3, 2, 5) < 0.5, None]
+    packed = ours.pack(views, masks)
+    read = packed.reading([None, None])
+    with torch.no_grad():
+        for given in ({}, {"packed": packed}, {"packed": packed, "read": read}):
+            want, got = ours(views, masks, **given)[0], frozen(views, masks, **given)[0]
+            assert (got - want).norm() <= tolerance * want.norm()
+        x = torch.randn(2, 3, 16, 5, 2, dtype=dtype)
+        pairs = zip(ours.get_intermediate_layers(x, 2, True), frozen.get_intermediate_layers(x, 2, True), strict=True)
+        for want, got in pairs:
+            assert all((a - b).norm() <= tolerance * b.norm() for a, b in zip(got, want, strict=True))
+
+
+def test_a_frozen_copy_stays_as_it_was_and_leaves_the_encoder_alone():
+    ours, clips = encoder(), torch.randn(2, 16, 5, 3)
+    frozen = freeze(ours, torch.bfloat16)
+    assert ours.pos_embed.dtype == torch.float32
+    before = frozen([clips.bfloat16()], [None])[0]
+    assert before.dtype == torch.bfloat16
+    assert not before.requires_grad
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.zero_()
+    assert torch.equal(frozen([clips.bfloat16()], [None])[0], before)
+
+
+def test_a_dtype_without_fractions_is_refused():
+    with pytest.raises(UserError, match="holds no floating-point numbers"):
+        freeze(encoder(), torch.int8)
