@@ -58,7 +58,7 @@ def attend_chunks(normed: Tensor, weight: Tensor, bias: Tensor, chunks: Sequence
     out = torch.zeros_like(normed)
     for chunk in chunks:
         q, k, v = _queries_keys_values(normed[chunk.rows], weight, bias, chunk)
-        answers = out[chunk.rows][:: chunk.step].view(chunk.sequences, -1, *v.shape[1::2])
+        answers = out[chunk.rows][:: chunk.step].view(chunk.sequences, -1, chunk.heads, v.shape[2])
         _softmax_average(q, k, v, chunk.hidden, answers.transpose(1, 2))
     return out
 
@@ -73,7 +73,11 @@ class Chunk:
     turns: Tensor
     """Complex (1 or s, N, 2 H, d / 2): rotate queries, dividing them by √d, and keys."""
     hidden: Tensor | None
-    """(s, 1, N) bool: keys that nobody may ask, or None."""
+    """(s · H, 1, N) bool: keys that nobody may ask, or None."""
+
+    @property
+    def heads(self) -> int:
+        return self.turns.shape[2] // 2
 
 
 @kept(8)
@@ -104,6 +108,7 @@ def chunks_of(
             hidden = None if visible is None else ~visible[rows].view(count, 1, length)
             if hidden is not None and not hidden.any():
                 hidden = None
+            hidden = None if hidden is None else hidden.repeat_interleave(heads, 0)
             chunks.append(Chunk(rows, count, step, turn, hidden))
     return chunks
 
@@ -116,8 +121,8 @@ def pairs(width: int, heads: int) -> Tensor:
 
 
 def _queries_keys_values(normed: Tensor, weight: Tensor, bias: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
-    """Each (s, H, n or N, d), contiguous; queries and keys rotated."""
-    width, heads = normed.shape[1], chunk.turns.shape[2] // 2
+    """Each contiguous (s · H, n or N, d); queries and keys rotated."""
+    width, heads = normed.shape[1], chunk.heads
     if chunk.step == 1:
         qk, v = linear(normed, weight, bias).split([2 * width, width], 1)
         q, k = _head_by_head(_rotated(qk, chunk.turns, chunk.sequences), 2, normed.dtype)
@@ -139,22 +144,24 @@ def _rotated(x: Tensor, turn: Tensor, sequences: int) -> Tensor:
 
 
 def _head_by_head(x: Tensor, kinds: int, dtype: torch.dtype) -> Tensor:
-    """(s, n, kinds · H, d) -> contiguous (kinds, s, H, n, d)."""
-    x = x.unflatten(2, (kinds, -1)).permute(2, 0, 3, 1, 4)
-    return torch.empty(x.shape, dtype=dtype).copy_(x)
+    """(s, n, kinds · H, d) -> contiguous (kinds, s · H, n, d)."""
+    s, n, heads, d = x.shape
+    laid = torch.empty(kinds, s, heads // kinds, n, d, dtype=dtype)
+    laid.copy_(x.view(s, n, kinds, -1, d).permute(2, 0, 3, 1, 4))
+    return laid.view(kinds, -1, n, d)
 
 
 def _softmax_average(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, out: Tensor) -> None:
-    """out = softmax(q kᵀ) v, all (s, H, n or N, d); hidden (s, 1, N): keys that nobody may ask."""
-    if hidden is not None:
-        hidden = hidden[:, None].expand(-1, q.shape[1], -1, -1).flatten(0, 1)
-    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    answers, sums = torch.empty_like(q), q.new_ones(*q.shape[:2], 1)
+    """out (s, H, n, d) = softmax(q kᵀ) v, each (s · H, n or N, d); hidden (s · H, 1, N): keys that nobody may ask."""
+    answers, sums = torch.empty_like(q), q.new_empty(*q.shape[:2], 1)
     size = max(1, _CHUNK_SCORES // (q.shape[1] * k.shape[1]))
-    for part in (slice(begin, begin + size) for begin in range(0, len(q), size)):
-        shares = _shares(q[part], k[part], None if hidden is None else hidden[part], sums[part])
-        torch.bmm(shares, v[part], out=answers[part])
-    torch.div(*(x.view(*out.shape[:3], -1) for x in (answers, sums)), out=out)
+    if size < len(q):
+        for part in (slice(begin, begin + size) for begin in range(0, len(q), size)):
+            some = None if hidden is None else hidden[part]
+            torch.bmm(_shares(q[part], k[part], some, sums[part]), v[part], out=answers[part])
+    else:
+        torch.bmm(_shares(q, k, hidden, sums), v, out=answers)
+    torch.div(answers.view(out.shape), sums.view(*out.shape[:3], 1), out=out)
 
 
 def _shares(q: Tensor, k: Tensor, hidden: Tensor | None, sums: Tensor) -> Tensor:
@@ -165,7 +172,7 @@ def _shares(q: Tensor, k: Tensor, hidden: Tensor | None, sums: Tensor) -> Tensor
         low, high = sums.aminmax()
         if low.item() > _LEAST_SUM and high.item() < 1 / _LEAST_SUM:
             return shares
-        sums.fill_(1)
+    sums.fill_(1)
     scores = _scores(q, k, hidden)
     return torch._softmax(scores, -1, False, out=scores)
 
@@ -173,11 +180,12 @@ def _shares(q: Tensor, k: Tensor, hidden: Tensor | None, sums: Tensor) -> Tensor
 def _scores(q: Tensor, k: Tensor, hidden: Tensor | None) -> Tensor:
     """In memory that the next scores will use again: to map and zero it anew costs more than the product."""
     size = q.shape[0] * q.shape[1] * k.shape[1]
-    memory = getattr(_SCRATCH, "memory", None)
-    if memory is None or memory.numel() < size * q.element_size():
+    memory = getattr(_SCRATCH, str(q.dtype), None)
+    if memory is None or len(memory) < size:
         with torch.inference_mode(False):
-            memory = _SCRATCH.memory = torch.empty(size * q.element_size(), dtype=torch.uint8)
-    scores = memory[: size * q.element_size()].view(q.dtype).view(*q.shape[:2], k.shape[1])
+            memory = torch.empty(size, dtype=q.dtype)
+        setattr(_SCRATCH, str(q.dtype), memory)
+    scores = memory[:size].view(*q.shape[:2], k.shape[1])
     torch.bmm(q, k.transpose(1, 2), out=scores)
     return scores if hidden is None else scores.masked_fill_(hidden, -torch.inf)
 
