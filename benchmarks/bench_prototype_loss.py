@@ -67,9 +67,10 @@ def test_time(benchmark: Any, quick: bool, threads: int, recorder: Recorder, pro
     rows = 50 if quick else ROWS
     if quick and prototypes != PROTOTYPES[0]:
         pytest.skip("one case is enough to see that it runs")
-    with workers(ours, baseline, threads, rows=rows, prototypes=prototypes, width=WIDTH) as pair:
-        result = interleave(benchmark, *pair, rounds=2 if quick else 9)
-    assert result.first[0] == pytest.approx(result.first[1], rel=1e-4)
+    sides = {"ours": ours, "baseline": baseline}
+    with workers(sides, threads, rows=rows, prototypes=prototypes, width=WIDTH) as built:
+        result = interleave(benchmark, built, rounds=2 if quick else 5)
+    assert result.first["ours"] == pytest.approx(result.first["baseline"], rel=1e-4)
     case = {"rows": rows, "prototypes": prototypes}
     recorder.add("prototype_loss_time", case, **result.figures(), threads=threads)
 

@@ -107,13 +107,18 @@ def test_step(
 ) -> None:
     if quick and (sizes, precision) != (SIZES[0], "fp32"):
         pytest.skip("one case is enough to see that it runs")
+    if sizes == "recipe" and views:
+        pytest.skip("the recipe's step with views: at batch 8 they are a hundredth of it")
     if choose_dtype("auto", torch.device("cpu")) != PRECISIONS[precision] != torch.float32:
         pytest.skip(f"this processor does not multiply {precision} natively")
     sizes = "toy" if quick else sizes
-    rounds = 2 if quick else 5 if sizes == "recipe" else 11
-    with workers(ours, baseline, threads, path=cache, sizes=sizes, precision=precision, views=views) as pair:
-        result = interleave(benchmark, *pair, rounds=rounds)
+    rounds = 2 if quick else 3 if sizes == "recipe" else 7
+    sides = {"ours": ours, "baseline": baseline}
+    with workers(sides, threads, path=cache, sizes=sizes, precision=precision, views=views) as built:
+        result = interleave(benchmark, built, rounds)
     if not views:
-        assert result.first[0] == pytest.approx(result.first[1], rel=1e-3 if precision == "fp32" else 1e-2)
+        assert result.first["ours"] == pytest.approx(
+            result.first["baseline"], rel=1e-3 if precision == "fp32" else 1e-2
+        )
     case = {"sizes": sizes, "batch": settings(sizes).batch, "precision": precision, "views": views}
     recorder.add("training_step", case, **result.figures(), threads=threads, target=TARGET)

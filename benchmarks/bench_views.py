@@ -45,6 +45,6 @@ def baseline(path: Path, batch: int) -> Callable[[], None]:
 def test_views(benchmark: Any, cache: Path, quick: bool, recorder: Recorder, batch: int) -> None:
     if quick and batch != BATCHES[0]:
         pytest.skip("one case is enough to see that it runs")
-    with workers(ours, baseline, 1, path=cache, batch=batch) as pair:
-        figures = interleave(benchmark, *pair, rounds=2 if quick else 11).figures()
+    with workers({"ours": ours, "baseline": baseline}, 1, path=cache, batch=batch) as sides:
+        figures = interleave(benchmark, sides, rounds=2 if quick else 7).figures()
     recorder.add("views", {"batch": batch}, **figures, threads=1, target=TARGET)

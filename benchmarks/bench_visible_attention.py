@@ -24,8 +24,8 @@ def test_step(benchmark: Any, cache: Path, quick: bool, threads: int, recorder: 
     sizes = "toy" if quick else sizes
     native = choose_dtype("auto", torch.device("cpu"))
     precision = next(name for name, dtype in PRECISIONS.items() if dtype == native)
-    sides = (partial(ours, attention=attention) for attention in ("visible", "all"))
-    with workers(*sides, threads, path=cache, sizes=sizes, precision=precision, views=False) as pair:
-        result = interleave(benchmark, *pair, rounds=2 if quick else 5 if sizes == "recipe" else 11)
+    sides = {"ours": partial(ours, attention="visible"), "baseline": partial(ours, attention="all")}
+    with workers(sides, threads, path=cache, sizes=sizes, precision=precision, views=False) as built:
+        result = interleave(benchmark, built, rounds=2 if quick else 3 if sizes == "recipe" else 7)
     case = {"sizes": sizes, "batch": settings(sizes).batch, "precision": precision}
     recorder.add("visible_attention", case, **result.figures(), threads=threads)

@@ -7,12 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.clips import write_random_cache
+from benchmarks.encoders import compiler_missing
 from benchmarks.records import RESULTS, Recorder
-from benchmarks.report import tables
+from benchmarks.tables import tables
+from slim_fast.training.machine import choose_dtype
 
 CLIPS = 1024
+
+
+class LeftOut:
+    """Collects what was not measured here, and why."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def add(self, reason: str) -> None:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+    def without_slow_precisions(self, precisions: tuple[str, ...], device: str) -> tuple[str, ...]:
+        """Those that the device multiplies natively; at least fp32."""
+        native = ("bf16", "fp32") if choose_dtype("auto", torch.device(device)) == torch.bfloat16 else ("fp32",)
+        for precision in set(precisions) - set(native):
+            self.add(f"{precision}: {device} does not multiply it natively")
+        return tuple(p for p in precisions if p in native) or ("fp32",)
+
+    def without_compiler(self, sides: tuple[str, ...], device: str) -> tuple[str, ...]:
+        """Those that can run: compiled ones need a compiler."""
+        missing = compiler_missing() if device == "cpu" else ""
+        if missing:
+            self.add(f"compiled baselines: {missing}")
+        return tuple(side for side in sides if not (missing and "compiled" in side))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,9 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
     quick, record = (config.getoption(name, default=False) for name in ("--quick", "--record"))
     folder = config.getoption("--results", default=RESULTS) if record else None
     config.stash[_RECORDER] = Recorder(folder, bool(quick))
+    config.stash[_LEFT_OUT] = LeftOut()
+    if not torch.cuda.is_available():
+        config.stash[_LEFT_OUT].add("everything on a GPU: torch sees no CUDA device")
 
 
 _RECORDER = pytest.StashKey[Recorder]()
+_LEFT_OUT = pytest.StashKey[LeftOut]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,6 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     results = config.stash[_RECORDER].results
     if results:
+        skipped = {report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])}
+        terminalreporter.section("left out")
+        terminalreporter.write_line("\n".join([*config.stash[_LEFT_OUT].reasons, *sorted(skipped)]))
         terminalreporter.section("ours against the baselines")
         terminalreporter.write_line(tables(results))
 
@@ -53,6 +88,17 @@ def quick(pytestconfig: pytest.Config) -> bool:
 @pytest.fixture(scope="session")
 def recorder(pytestconfig: pytest.Config) -> Recorder:
     return pytestconfig.stash[_RECORDER]
+
+
+@pytest.fixture(scope="session")
+def left_out(pytestconfig: pytest.Config) -> LeftOut:
+    return pytestconfig.stash[_LEFT_OUT]
+
+
+@pytest.fixture(scope="session", params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device that is there, one after the other."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
-"""Two sides of a comparison, each in a process of its own, run in turns."""
+"""The sides of a comparison, each in a process of its own, run in turns."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,12 +23,14 @@ if _STARTS[0] == "forkserver":
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of one side."""
+    """One run of one side, or the mean of several."""
 
     seconds: float
     value: Any
+    """What the last one returned."""
     peak: int
-    """Bytes by which the process' peak resident memory has risen since its side was built (ru_maxrss; 0 on Windows)."""
+    """Bytes by which the peak of the side's memory has risen since it was built: of the process' resident memory
+    (ru_maxrss; 0 on Windows), on a GPU of the allocated."""
 
 
 class Worker:
@@ -54,9 +57,9 @@ class Worker:
             raise RuntimeError(answer)
         return answer
 
-    def run(self) -> Sample:
-        """Run the side once."""
-        self._pipe.send(True)
+    def run(self, times: int = 1) -> Sample:
+        """Run the side, `times` in a row."""
+        self._pipe.send(times)
         sample: Sample = self._receive()
         return sample
 
@@ -75,14 +78,20 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], keep: bool,
         if keep:
             keep_freed_memory()
         run = make(**arguments)
-        before = _peak_resident()
+        cuda = arguments.get("device") == "cuda"
+        peak = torch.cuda.max_memory_allocated if cuda else _peak_resident
+        wait = torch.cuda.synchronize if cuda else lambda: None
+        wait()
+        before = peak()
         pipe.send(None)
         while True:
-            pipe.recv()
+            times = pipe.recv()
             begin = time.perf_counter()
-            value = run()
-            seconds = time.perf_counter() - begin
-            pipe.send(Sample(seconds, value, _peak_resident() - before))
+            for _ in range(times):
+                value = run()
+            wait()
+            seconds = (time.perf_counter() - begin) / times
+            pipe.send(Sample(seconds, value, peak() - before))
     except EOFError:
         return
     except Exception:
@@ -98,38 +107,40 @@ def _peak_resident() -> int:
 
 
 @contextmanager
-def workers(
-    ours: Callable[..., Any], baseline: Callable[..., Any], threads: int, **arguments: Any
-) -> Iterator[tuple[Worker, Worker]]:
-    """Both sides, built with the same arguments and keeping freed memory."""
-    pair: list[Worker] = []
+def workers(sides: Mapping[str, Callable[..., Any]], threads: int, **arguments: Any) -> Iterator[dict[str, Worker]]:
+    """All sides, built with the same arguments and keeping freed memory."""
+    built: dict[str, Worker] = {}
     try:
-        for make in (ours, baseline):
-            pair.append(Worker(make, threads, keep=True, **arguments))
-        yield pair[0], pair[1]
+        for name, make in sides.items():
+            built[name] = Worker(make, threads, keep=True, **arguments)
+        yield built
     finally:
-        for worker in pair:
+        for worker in built.values():
             worker.close()
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The timed rounds of both sides, in the order they were run, and what their first runs returned."""
+class Rounds:
+    """The timed rounds of all sides, in the order they were run."""
 
-    ours: list[float]
-    baseline: list[float]
-    first: tuple[Any, Any]
+    seconds: dict[str, list[float]]
+    first: dict[str, Any]
+    """What the first runs returned."""
+    peak_bytes: dict[str, int]
 
-    def figures(self) -> dict[str, Any]:
-        """Quartiles of the seconds of both sides, and of baseline / ours round by round, which a slow drift leaves
-        alone.
+    def figures(self, baseline: str = "baseline", ours: str = "ours") -> dict[str, Any]:
+        """Quartiles of the seconds of ours and of a baseline, and of baseline / ours round by round, which a slow drift
+        leaves alone.
         """
-        speedup = np.divide(self.baseline, self.ours)
+        mine, theirs = self.seconds[ours], self.seconds[baseline]
         return {
-            "seconds": {"ours": quartiles(self.ours), "baseline": quartiles(self.baseline)},
-            "speedup": quartiles(speedup),
-            "rounds": len(self.ours),
+            "seconds": {"ours": quartiles(mine), "baseline": quartiles(theirs)},
+            "speedup": quartiles(np.divide(theirs, mine)),
+            "rounds": len(mine),
         }
+
+    def peaks(self, baseline: str = "baseline", ours: str = "ours") -> dict[str, int]:
+        return {"ours": self.peak_bytes[ours], "baseline": self.peak_bytes[baseline]}
 
 
 def quartiles(values: Any) -> list[float]:
@@ -137,14 +148,30 @@ def quartiles(values: Any) -> list[float]:
     return [float(f"{q:.6g}") for q in np.quantile(values, (0.25, 0.5, 0.75))]
 
 
-def interleave(benchmark: Any, ours: Worker, baseline: Worker, rounds: int) -> Comparison:
-    """Run both sides once untimed, then `rounds` times in turns. pytest-benchmark's table shows ours."""
-    mine: list[Sample] = []
-    theirs: list[Sample] = []
-    benchmark.pedantic(
-        lambda: mine.append(ours.run()),
-        setup=lambda: theirs.append(baseline.run()),
-        rounds=rounds,
-        warmup_rounds=1,
+def interleave(
+    benchmark: Any, sides: Mapping[str, Worker], rounds: int, least_seconds: float = 0, shown: str = "ours"
+) -> Rounds:
+    """Run all sides untimed, then `rounds` times in turns. pytest-benchmark's table shows one of them.
+
+    least_seconds: a side that takes less runs several times in a row, as a stream of calls would, and counts as their
+    mean; what the others left in the caches is gone after the first.
+    """
+    first = {name: worker.run() for name, worker in sides.items()}
+    warm = {name: worker.run().seconds for name, worker in sides.items()} if least_seconds else {}
+    times = {name: max(1, math.ceil(least_seconds / warm[name])) if warm else 1 for name in sides}
+    samples: dict[str, list[Sample]] = {name: [] for name in sides}
+
+    def turn(name: str) -> None:
+        samples[name].append(sides[name].run(times[name]))
+
+    def others() -> None:
+        for name in sides:
+            if name != shown:
+                turn(name)
+
+    benchmark.pedantic(lambda: turn(shown), setup=others, rounds=rounds, warmup_rounds=0)
+    return Rounds(
+        {name: [sample.seconds for sample in taken] for name, taken in samples.items()},
+        {name: sample.value for name, sample in first.items()},
+        {name: max(sample.peak for sample in (first[name], *taken)) for name, taken in samples.items()},
     )
-    return Comparison([s.seconds for s in mine[1:]], [s.seconds for s in theirs[1:]], (mine[0].value, theirs[0].value))

@@ -1,0 +1,110 @@
+"""Each operation of slim_kernels beside the same in plain PyTorch, forward and backward, and what the machine reaches
+at most: one large matrix product, and a copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from benchmarks import encoders
+from benchmarks.conftest import LeftOut
+from benchmarks.encoders import PRODUCT_SIZE, Clips
+from benchmarks.gpu.ops import PROBLEMS, TIMED, TINY, Draw, prepare
+from benchmarks.measure import interleave, quartiles, workers
+from benchmarks.records import Recorder
+
+SIZES = {"cpu": dataclasses.replace(TIMED, samples=4, rows=560, prototypes=16_384), "cuda": TIMED}
+COPIED = 1 << 28
+LEAST_SECONDS = 0.05
+
+
+def side(op: str, which: str, tiny: bool, device: str) -> Callable[[], None]:
+    """which: ours or eager."""
+    problem = PROBLEMS[op](TINY if tiny else SIZES[device], Draw(torch.device(device), 0))
+    run = prepare(problem, getattr(problem, which))
+
+    def discard() -> None:
+        run()
+
+    return discard
+
+
+def _sdpa(query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _sdpa_backward(grad: Any, query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+# FlopCounterMode does not know the CPU's.
+SDPA = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _sdpa_backward,
+}
+
+
+def work(op: str, tiny: bool, device: str) -> tuple[int, int]:
+    """Operations of the matrix products, of the side that needs fewer (padding and recomputation are no work), and
+    bytes of inputs, output and gradients, each once.
+    """
+    problem = PROBLEMS[op](TINY if tiny else SIZES[device], Draw(torch.device(device), 0))
+    counts = []
+    for which in (problem.ours, problem.eager):
+        run = prepare(problem, which)
+        results = run()  # an op's formula is registered when it first runs
+        with FlopCounterMode(display=False, custom_mapping=SDPA) as counter:
+            run()
+        counts.append(counter.get_total_flops())
+    moved: list[Tensor] = [*problem.inputs.values(), *results.values()]
+    return min(counts), sum(x.numel() * x.element_size() for x in moved)
+
+
+@pytest.mark.parametrize("op", PROBLEMS)
+def test_kernel(benchmark: Any, quick: bool, threads: int, device: str, recorder: Recorder, op: str) -> None:
+    sides = {"ours": partial(side, which="ours"), "baseline": partial(side, which="eager")}
+    with workers(sides, threads, op=op, tiny=quick, device=device) as built:
+        rounds = interleave(benchmark, built, 2 if quick else 5, 0 if quick else LEAST_SECONDS)
+    flops, moved = work(op, quick, device)
+    case = {"op": op, "pass": "forward and backward", "precision": "bf16" if device == "cuda" else "fp32"}
+    recorder.add("kernels", case, **rounds.figures(), flops=flops, bytes=moved, threads=threads, device=device)
+
+
+def copy(size: int, device: str) -> Callable[[], None]:
+    source = torch.randint(-128, 128, (size,), dtype=torch.int8).to(device)
+    target = torch.empty_like(source)
+
+    def run() -> None:
+        target.copy_(source)
+
+    return run
+
+
+@pytest.mark.parametrize("precision", encoders.PRECISIONS)
+def test_ceilings(
+    benchmark: Any, quick: bool, threads: int, device: str, recorder: Recorder, left_out: LeftOut, precision: str
+) -> None:
+    if quick or precision not in left_out.without_slow_precisions((precision,), device):
+        pytest.skip("the machine's ceilings: not at toy sizes, nor in a precision that it does not multiply natively")
+    size = COPIED * (16 if device == "cuda" else 1)
+    sides = {
+        "ours": partial(encoders.product, Clips(1), precision, device),
+        "copy": partial(copy, size, device),
+    }
+    with workers(sides, threads) as built:
+        rounds = interleave(benchmark, built, 9)
+    gflops, gbytes = (
+        quartiles(amount / np.array(rounds.seconds[name]) / 1e9)
+        for name, amount in (("ours", 2 * math.pow(PRODUCT_SIZE, 3)), ("copy", 2 * size))
+    )
+    recorder.add("ceilings", {"precision": precision}, gflops=gflops, gbytes=gbytes, threads=threads, device=device)

@@ -1,0 +1,134 @@
+"""The encoders that are timed against each other: ours, SLiM's in eager PyTorch, and the masked autoencoder's, which is
+S-JEPA's and GFP's too. Each function is called in a process of its own and returns what one inference runs.
+
+A clip has `places` for people. The baselines, as their code does, take all; ours leaves out empty ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.baselines import eager_encoder
+from benchmarks.baselines.mae import MAEConfig
+from benchmarks.baselines.transformer import SkeletonEncoder
+from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.model.frozen import freeze
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MAE_FRAMES = MAEConfig().frames
+PRODUCT_SIZE = 4096
+# Random weights well away from where training begins, so that attention has something to weigh.
+SPREAD = 0.03
+Run = Callable[[], list[float]]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Random clips: `people` of the `places` of each in the mean, the others zero."""
+
+    clips: int
+    people: float = 2
+    places: int = 2
+    frames: int = 64
+    joints: int = 25
+
+    def draw(self, frames: int, precision: str, device: str) -> Tensor:
+        """(clips, places, frames, joints, 3)."""
+        shape = (self.clips, self.places, frames, self.joints, 3)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        more = torch.arange(self.clips) < round((self.people % 1) * self.clips)
+        present = torch.arange(self.places) < int(self.people) + more.int()[:, None]
+        return (x * present[:, :, None, None, None]).to(device, PRECISIONS[precision])
+
+
+def compiler_missing() -> str:
+    """Why torch.compile can't compile for the CPU, or ""."""
+    found = any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl"))
+    return "" if found else "no C++ compiler is on the PATH, so torch.compile has none"
+
+
+def _spread(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=SPREAD)
+
+
+def _slim(joints: int) -> Encoder:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(), joints)
+    _spread(encoder)
+    return encoder.eval()
+
+
+def _first(features: Tensor) -> list[float]:
+    """Four numbers of the first token, by which encoders that should be the same are compared."""
+    return features.flatten()[:4].tolist()
+
+
+def ours(clips: Clips, precision: str, device: str) -> Run:
+    """Our encoder, frozen."""
+    encoder = freeze(_slim(clips.joints).to(device), PRECISIONS[precision])
+    x = clips.draw(clips.frames, precision, device)
+
+    @torch.inference_mode()
+    def run() -> list[float]:
+        people = x.flatten(0, 1)
+        _, cls = encoder.last_blocks(people[people.flatten(1).any(1)], None, 1)[0]
+        return _first(cls)
+
+    return run
+
+
+def slim_eager(clips: Clips, precision: str, device: str, compiled: bool = False) -> Run:
+    """SLiM's encoder in eager PyTorch with SDPA; compiled: its blocks go through torch.compile."""
+    model = eager_encoder.Encoder(clips.joints)
+    model.load_state_dict(_slim(clips.joints).state_dict())
+    model.eval().to(device, PRECISIONS[precision])
+    x = clips.draw(clips.frames, precision, device).flatten(0, 1)
+    if compiled:
+        _compile(model.blocks)
+
+    @torch.inference_mode()
+    def run() -> list[float]:
+        return _first(model(x))
+
+    return run
+
+
+def mae(clips: Clips, precision: str, device: str, explicit: bool = False, compiled: bool = False) -> Run:
+    """The masked autoencoder's encoder on all tokens of 120 frames; explicit: attention as its authors wrote it."""
+    torch.manual_seed(0)
+    model = SkeletonEncoder(MAEConfig(joints=clips.joints, attention="explicit" if explicit else "sdpa"))
+    _spread(model)
+    model.eval().to(device, PRECISIONS[precision])
+    x = clips.draw(MAE_FRAMES, precision, device).flatten(0, 1)
+    if compiled:
+        _compile(model.blocks)
+
+    @torch.inference_mode()
+    def run() -> list[float]:
+        return _first(model(x))
+
+    return run
+
+
+def _compile(blocks: nn.Module) -> None:
+    """Block by block: they are alike, so one compilation serves all."""
+    for block in blocks.children():
+        block.compile(dynamic=False)
+
+
+def product(clips: Clips, precision: str, device: str) -> Run:
+    """One large product of square matrices."""
+    a, b, out = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(device, PRECISIONS[precision]) for _ in range(3))
+
+    def run() -> list[float]:
+        torch.mm(a, b, out=out)
+        return []
+
+    return run
