@@ -28,7 +28,7 @@ from benchmarks.records import Recorder
 from slim_fast.pretrain import parse
 from slim_fast.training.run import pretrain
 
-STEPS = 40
+STEPS = 25
 BASELINES: dict[str, Callable[..., MaskedModel]] = {
     "MAE": lambda **sizes: MaskedAutoencoder(MAEConfig(**sizes)),
     "S-JEPA": lambda **sizes: SJEPA(SJEPAConfig(**sizes)),

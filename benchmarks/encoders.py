@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from slim_kernels import products
 from torch import Tensor, nn
 
 from benchmarks.baselines import eager_encoder
@@ -123,8 +124,19 @@ def _compile(blocks: nn.Module) -> None:
         block.compile(dynamic=False)
 
 
+def onednn_product(clips: Clips, precision: str, device: str) -> Run:
+    """One large product of square matrices by oneDNN, where slim_kernels would ask it."""
+    a, b = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(device, PRECISIONS[precision]) for _ in range(2))
+
+    def run() -> list[float]:
+        products.product(a, b)
+        return []
+
+    return run
+
+
 def product(clips: Clips, precision: str, device: str) -> Run:
-    """One large product of square matrices."""
+    """One large product of square matrices by torch.mm."""
     a, b, out = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(device, PRECISIONS[precision]) for _ in range(3))
 
     def run() -> list[float]:

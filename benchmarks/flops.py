@@ -26,6 +26,11 @@ from slim_fast.views.pipeline import ViewsConfig
 PEOPLE = 2  # the masked methods' clips always hold two
 NTU_PEOPLE = 1.221  # people a clip of NTU RGB+D by our estimate, an assumption; --data counts them
 Table = Sequence[Sequence[str]]
+CONVENTIONS_SAID = (
+    "products: matrix products only, 2 for each multiply and add. softmax at 5: with 5 operations a softmax entry, "
+    "5 a LayerNorm number, 1 an activation. profiler: softmax at 1, LayerNorm at 5, activations at 1, and 1 for "
+    "each number of a bias, residual, scaled score, gate or position (not the rotary embedding)."
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,14 @@ def ratio_tables(clips: Clips = Clips()) -> str:
     return f"{markdown(ratio_rows(clips))}\n\n{markdown(surge_rows())}"
 
 
+def summary(clips: Clips = Clips()) -> str:
+    """Markdown for a README: what the methods cost, the ratios, and what the paper's are. Raises: CountError."""
+    title = "GFLOPs a clip, ours / the paper's, matrix products only:"
+    return "\n\n".join(
+        [title, efficiency_table(PRODUCTS, clips), ratio_tables(clips), verdict(clips), CONVENTIONS_SAID]
+    )
+
+
 def off(figure: float, published: float) -> float:
     return abs(figure / published - 1)
 
@@ -205,17 +218,12 @@ def about_training() -> str:
 
 def report(clips: Clips) -> str:
     """Plain text, at most 100 columns wide."""
-    conventions = (
-        "products: matrix products only, 2 for each multiply and add. softmax at 5: with 5 operations a softmax entry, "
-        "5 a LayerNorm number, 1 an activation. profiler: softmax at 1, LayerNorm at 5, activations at 1, and 1 for "
-        "each number of a bias, residual, scaled score, gate or position (not the rotary embedding)."
-    )
     parts: list[str] = []
     for convention in (PRODUCTS, PROFILER):
         title = f"GFLOPs a clip, ours / the paper's; convention “{convention.name}”"
         parts.append(f"{title}\n{aligned(efficiency_rows(convention, clips))}")
     parts += [about_training(), f"{aligned(ratio_rows(clips))}\npublished: {PAPER_RATIO:.2f}", verdict(clips)]
-    parts += [f"{aligned(surge_rows())}\npublished: {PAPER_SURGE:.2f}", about_softmax(), conventions]
+    parts += [f"{aligned(surge_rows())}\npublished: {PAPER_SURGE:.2f}", about_softmax(), CONVENTIONS_SAID]
     return "\n\n".join(part if "\n" in part else textwrap.fill(part, 100) for part in parts)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import flops
 from benchmarks.charts import CHARTS
 from benchmarks.records import RESULTS, newest, read
 from benchmarks.runs import accuracy_table, attention_table
@@ -107,7 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
         attention = attention_table(options.results / "attention")
         if not markdown and not accuracies:
             raise UserError(f"{options.results} holds no results: run `pytest benchmarks/ --benchmark-only --record`.")
-        for section, content in (("benchmarks", markdown), ("runs", accuracies), ("attention", attention)):
+        sections = {"benchmarks": markdown, "runs": accuracies, "attention": attention, "flops": flops.summary()}
+        for section, content in sections.items():
             print(content)
             if options.write:
                 splice(options.readme, section, content)

@@ -44,8 +44,8 @@ def everything():
         ),
         result("inference", {"baseline": "MAE best", **clips, "precision": "best"}, **sides(0.1, 0.5), **target),
         *(
-            result("inference_share", {**clips, "precision": p}, target=t, share=q(0.6),
-                   gflops={"ours": q(60), "product": q(100), "eager": q(40)})
+            result("inference_share", {**clips, "precision": p}, target=t, share=q(0.6), share_of_fastest=q(0.3),
+                   gflops={"ours": q(60), "product": q(100), "eager": q(40), "fastest": q(200)})
             for p, t in zip(both, (0.5, 0.7), strict=True)
         ),
         *(result("baseline_training", {"baseline": n, **step}, **sides(1, 2)) for n in ("MAE", "S-JEPA", "GFP")),

@@ -17,7 +17,7 @@ from benchmarks.tables import TABLES
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-RUNS = "<!-- runs:begin -->\n<!-- runs:end -->\n<!-- attention:begin -->\n<!-- attention:end -->\n"
+RUNS = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("runs", "attention", "flops"))
 KINDS = [
     "prototype_loss_time",
     "prototype_loss_memory",
