@@ -1,7 +1,8 @@
 """Inference of the encoder: against SLiM in eager PyTorch and against masked autoencoders given the same care, and as a
 share of what one large matrix product reaches.
 
-With two people a clip on both sides it must be 7.89 times as fast as the fastest masked autoencoder.
+With two people a clip on both sides it must be 7.89 times as fast as a masked autoencoder that gets the same treatment
+(SDPA, torch.compile, bf16); beside that stands the fastest of all treatments, attention in pieces among them.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ SIDES: dict[str, Callable[..., Any]] = {
     "MAE SDPA": encoders.mae,
     "MAE SDPA, compiled": partial(encoders.mae, compiled=True),
     "MAE explicit": partial(encoders.mae, explicit=True),
-    "MAE explicit, compiled": partial(encoders.mae, explicit=True, compiled=True),
+    "MAE explicit, in pieces": partial(encoders.mae, explicit=True, piece=1),
     "product": encoders.product,
     "oneDNN's product": encoders.onednn_product,
 }
 PRODUCTS = ("product", "oneDNN's product")
-FEW = ("ours", "SLiM eager", "MAE SDPA")
-SLIM = ("ours", "SLiM eager", "SLiM eager, compiled", *PRODUCTS)
+SLIM = ("ours", "SLiM eager", "SLiM eager, compiled")
+MAE = ("MAE SDPA", "MAE SDPA, compiled", "MAE explicit, in pieces")
+ALIKE = ("MAE SDPA", "MAE SDPA, compiled")
+"""The treatment that SLiM gets in PyTorch: SDPA, torch.compile, whichever precision."""
 # The same weights in the same precision: what they answer differs by less.
 SAME = {"fp32": 1e-3, "bf16": 0.1}
 
@@ -51,20 +54,19 @@ class Case:
     sides: tuple[str, ...]
     precisions: tuple[str, ...] = ("bf16", "fp32")
     rounds: int = 5
-    least_seconds: float = 0.1
+    least_seconds: float = 0.3
 
 
 CASES = {
-    "one-person": Case(Clips(1, people=1, places=1), SLIM, rounds=9),
-    "latency": Case(Clips(1), tuple(SIDES)[:-2]),
-    "small-batch": Case(Clips(8), tuple(SIDES)[:-3], ("bf16",), 3, 0),
-    "small-batch-fp32": Case(Clips(8), tuple(SIDES)[:-4], ("fp32",), 3, 0),
-    "batch": Case(Clips(32), ("ours", "SLiM eager", "MAE SDPA", *PRODUCTS), ("bf16",), 3, 0),
-    "batch-fp32": Case(Clips(32), ("ours", "SLiM eager", *PRODUCTS), ("fp32",), 3, 0),
-    "mostly-one-person": Case(Clips(32, people=1.22), FEW, ("bf16",), 3, 0),
-    "one-person-of-two": Case(Clips(32, people=1), FEW, ("bf16",), 3, 0),
+    "one-person": Case(Clips(1, people=1, places=1), (*SLIM, *PRODUCTS), rounds=9),
+    "latency": Case(Clips(1), (*SLIM, *MAE, "MAE explicit")),
+    "small-batch": Case(Clips(8), (*SLIM, *MAE), rounds=3),
+    "batch": Case(Clips(32), ("ours", "SLiM eager", *MAE, *PRODUCTS), ("bf16",), 3),
+    "batch-fp32": Case(Clips(32), ("ours", "SLiM eager", *PRODUCTS), ("fp32",), 3),
+    "mostly-one-person": Case(Clips(32, people=1.22), ("ours", "SLiM eager", "MAE SDPA"), ("bf16",), 3),
+    "one-person-of-two": Case(Clips(32, people=1), ("ours", "SLiM eager"), ("bf16",), 3),
 }
-QUICK = Case(Clips(1, frames=8, joints=3), ("ours", "SLiM eager", "MAE SDPA", *PRODUCTS), rounds=2, least_seconds=0)
+QUICK = Case(Clips(1, frames=8, joints=3), ("ours", "SLiM eager", *MAE[::2], *PRODUCTS), rounds=2, least_seconds=0)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -81,7 +83,8 @@ def test_inference(
     }
     with workers(sides, threads, clips=case.clips, device=device) as built:
         rounds = interleave(benchmark, built, case.rounds, case.least_seconds, shown=f"{precisions[0]} ours")
-    about = {"clips": case.clips.clips, "people": case.clips.people}
+    about = {"clips": case.clips.clips, "people": case.clips.people, "places": case.clips.places}
+    left_out.add("masked autoencoders on more than 32 clips: runs of minutes, at a rate that no longer changes")
     where: dict[str, Any] = {"threads": threads, "device": device}
     for precision in precisions:
         if "SLiM eager" in names and case.clips.people == case.clips.places:
@@ -101,8 +104,9 @@ def test_inference(
                 target=SHARES[precision, case.clips.places == 1],
                 **where,
             )
-    if case.clips.people == 2 and any("MAE" in side for side in names):
-        record_best(rounds, recorder, about, where)
+    if case.clips.people == 2 and set(MAE) <= set(names):
+        record_best("MAE, treated alike", ALIKE, rounds, recorder, about, where)
+        record_best("MAE, the fastest", tuple(SIDES), rounds, recorder, about, where)
 
 
 def share(rounds: Rounds, precision: str, clips: Clips) -> dict[str, Any]:
@@ -110,7 +114,8 @@ def share(rounds: Rounds, precision: str, clips: Clips) -> dict[str, Any]:
     the target is about, and by the faster library, which in float32 may be another.
     """
     one = slim_encoder(EncoderConfig(), clips.frames, clips.joints).products
-    work = {"ours": one * clips.clips * clips.people, **dict.fromkeys(PRODUCTS, 2 * PRODUCT_SIZE**3)}
+    work = {"ours": one * clips.clips * clips.people, "product": 2 * PRODUCT_SIZE**3}
+    work["oneDNN's product"] = work["product"] / 4
     work["SLiM eager"] = one * clips.clips * clips.places
     rate = {side: n / np.array(rounds.seconds[f"{precision} {side}"]) / 1e9 for side, n in work.items()}
     fastest = np.maximum(*(rate[side] for side in PRODUCTS))
@@ -124,11 +129,14 @@ def share(rounds: Rounds, precision: str, clips: Clips) -> dict[str, Any]:
     }
 
 
-def record_best(rounds: Rounds, recorder: Recorder, about: dict[str, Any], where: dict[str, Any]) -> None:
-    """Our fastest against the fastest masked autoencoder, in whatever precision and treatment each is fastest."""
-    medians = {name: quartiles(seconds)[1] for name, seconds in rounds.seconds.items()}
-    mine = min((name for name in medians if name.endswith(" ours")), key=medians.__getitem__)
-    best = min((name for name in medians if " MAE " in name), key=medians.__getitem__)
+def record_best(
+    name: str, among: tuple[str, ...], rounds: Rounds, recorder: Recorder, about: dict[str, Any], where: dict[str, Any]
+) -> None:
+    """Our fastest against the fastest masked autoencoder `among` the sides, in whatever precision each is fastest."""
+    medians = {side: quartiles(seconds)[1] for side, seconds in rounds.seconds.items()}
+    mine = min((side for side in medians if side.endswith(" ours")), key=medians.__getitem__)
+    rivals = [side for side in medians if " MAE " in side and side.split(" ", 1)[1] in among]
+    best = min(rivals, key=medians.__getitem__)
     found = {**rounds.figures(best, mine), "peak_bytes": rounds.peaks(best, mine)}
-    case = {"baseline": "MAE best", **about, "precision": "best"}
+    case = {"baseline": name, **about, "precision": "best"}
     recorder.add("inference", case, **found, fastest={"ours": mine, "baseline": best}, target=TARGET, **where)

@@ -1,11 +1,10 @@
 """Each operation of slim_kernels beside the same in plain PyTorch, forward and backward, and what the machine reaches
-at most: one large matrix product, and a copy.
+at most: one large matrix product (by the faster library), and a copy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from benchmarks import encoders
 from benchmarks.conftest import LeftOut
 from benchmarks.encoders import PRODUCT_SIZE, Clips
-from benchmarks.gpu.ops import PROBLEMS, TIMED, TINY, Draw, prepare
+from benchmarks.gpu.attention_baselines import by_length
+from benchmarks.gpu.ops import PROBLEMS, TIMED, TINY, Draw, Problem, prepare
 from benchmarks.measure import interleave, quartiles, workers
 from benchmarks.records import Recorder
 
@@ -28,9 +28,19 @@ COPIED = 1 << 28
 LEAST_SECONDS = 0.05
 
 
+def problem_of(op: str, tiny: bool, device: str) -> Problem:
+    """Attention among all tokens has SDPA length by length as its baseline, the others those of benchmarks.gpu."""
+    sizes = TINY if tiny else SIZES[device]
+    problem = PROBLEMS[op](sizes, Draw(torch.device(device), 0))
+    if op == "packed_attention":
+        eager = by_length(sizes.pack(torch.device(device)), sizes.width // sizes.heads)
+        return dataclasses.replace(problem, eager=eager)
+    return problem
+
+
 def side(op: str, which: str, tiny: bool, device: str) -> Callable[[], None]:
     """which: ours or eager."""
-    problem = PROBLEMS[op](TINY if tiny else SIZES[device], Draw(torch.device(device), 0))
+    problem = problem_of(op, tiny, device)
     run = prepare(problem, getattr(problem, which))
 
     def discard() -> None:
@@ -58,7 +68,7 @@ def work(op: str, tiny: bool, device: str) -> tuple[int, int]:
     """Operations of the matrix products, of the side that needs fewer (padding and recomputation are no work), and
     bytes of inputs, output and gradients, each once.
     """
-    problem = PROBLEMS[op](TINY if tiny else SIZES[device], Draw(torch.device(device), 0))
+    problem = problem_of(op, tiny, device)
     counts = []
     for which in (problem.ours, problem.eager):
         run = prepare(problem, which)
@@ -99,12 +109,12 @@ def test_ceilings(
     size = COPIED * (16 if device == "cuda" else 1)
     sides = {
         "ours": partial(encoders.product, Clips(1), precision, device),
+        "oneDNN": partial(encoders.onednn_product, Clips(1), precision, device),
         "copy": partial(copy, size, device),
     }
     with workers(sides, threads) as built:
         rounds = interleave(benchmark, built, 9)
-    gflops, gbytes = (
-        quartiles(amount / np.array(rounds.seconds[name]) / 1e9)
-        for name, amount in (("ours", 2 * math.pow(PRODUCT_SIZE, 3)), ("copy", 2 * size))
-    )
+    amounts = {"ours": 2 * PRODUCT_SIZE**3, "oneDNN": PRODUCT_SIZE**3 / 2, "copy": 2 * size}
+    rates = {name: amount / np.array(rounds.seconds[name]) / 1e9 for name, amount in amounts.items()}
+    gflops, gbytes = quartiles(np.maximum(rates["ours"], rates["oneDNN"])), quartiles(rates["copy"])
     recorder.add("ceilings", {"precision": precision}, gflops=gflops, gbytes=gbytes, threads=threads, device=device)

@@ -23,7 +23,7 @@ from benchmarks.baselines.transformer import MaskedModel
 from benchmarks.bench_training_step import settings
 from benchmarks.conftest import LeftOut
 from benchmarks.encoders import PRECISIONS
-from benchmarks.measure import Worker, interleave, quartiles, workers
+from benchmarks.measure import interleave, quartiles, workers
 from benchmarks.records import Recorder
 from slim_fast.pretrain import parse
 from slim_fast.training.run import pretrain
@@ -62,10 +62,9 @@ def test_pretrain(
     if precision not in left_out.without_slow_precisions((precision,), "cpu") or (quick and precision != "fp32"):
         pytest.skip("one case is enough to see that it runs")
     steps = 2 if quick else STEPS
-    worker = Worker(run_of, threads, keep=True, path=cache, steps=steps, precision=precision)
-    rates: list[float] = []
-    benchmark.pedantic(lambda: rates.append(worker.run().value), rounds=1 if quick else 3)
-    worker.close()
+    with workers({"ours": run_of}, threads, path=cache, steps=steps, precision=precision) as built:
+        rates: list[float] = []
+        benchmark.pedantic(lambda: rates.append(built["ours"].run().value), rounds=1 if quick else 3)
     found = quartiles(rates)
     batch = settings("demo").batch
     seconds = {"ours": [batch / rate for rate in reversed(found)]}

@@ -20,6 +20,11 @@ def case(name: str) -> Cell:
     return cell
 
 
+def people(result: Result) -> str:
+    case = result["case"]
+    return f"{case['people']:g} of {case['places']}" if "places" in case else f"{case['people']:g}"
+
+
 def ratio(result: Result) -> str:
     if "speedup" not in result:
         return "–"
@@ -41,7 +46,7 @@ def quartiles(name: str, side: str | None = None, scale: float = 1) -> Cell:
     """The median of a figure, or of one side's, times `scale`."""
 
     def cell(result: Result) -> str:
-        found = result[name].get(side) if side else result[name]
+        found = result[name].get(side) if side else result.get(name)
         return record.figure(found and scale * found[1])
 
     return cell

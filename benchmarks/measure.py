@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import math
 import multiprocessing
 import sys
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +86,8 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], keep: bool,
         peak = torch.cuda.max_memory_allocated if cuda else _peak_resident
         wait = torch.cuda.synchronize if cuda else lambda: None
         wait()
+        if not cuda:
+            _forget_building()
         before = peak()
         pipe.send(None)
         while True:
@@ -96,6 +102,14 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], keep: bool,
         return
     except Exception:
         pipe.send(traceback.format_exc())
+
+
+def _forget_building() -> None:
+    """Give back what building a side has freed, which its runs could use unnoticed, and let the peak begin anew."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # Linux with glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_resident() -> int:
@@ -154,7 +168,7 @@ def interleave(
     """Run all sides untimed, then `rounds` times in turns. pytest-benchmark's table shows one of them.
 
     least_seconds: a side that takes less runs several times in a row, as a stream of calls would, and counts as their
-    mean; what the others left in the caches is gone after the first.
+    mean; an untimed run before drives out what the others left in the caches.
     """
     first = {name: worker.run() for name, worker in sides.items()}
     warm = {name: worker.run().seconds for name, worker in sides.items()} if least_seconds else {}
@@ -162,6 +176,8 @@ def interleave(
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
 
     def turn(name: str) -> None:
+        if times[name] > 1 or (warm and warm[name] < 1):
+            sides[name].run()
         samples[name].append(sides[name].run(times[name]))
 
     def others() -> None:

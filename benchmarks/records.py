@@ -45,7 +45,9 @@ def machine_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit that is checked out, with a + when files differ from it; None outside a repository."""
+    """The commit that is checked out, with a + when files differ from it other than those that records go into; None
+    outside a repository.
+    """
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
@@ -54,7 +56,9 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain") else "")
+        written = (":!/benchmarks/results", ":!/benchmarks/figures", ":!/README.md")
+        changed = git("status", "--porcelain", "--", ":/", *written)
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -63,6 +63,11 @@ def report(files: Sequence[Path], figures: Path, beside: Path, quick: bool = Fal
 
 def _draw(results: Sequence[Result], stem: Path, beside: Path) -> dict[str, str]:
     """Links to the charts that the results suffice for, by the benchmark above whose table they stand."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print("Left out: the pictures, because matplotlib is not installed.", file=sys.stderr)
+        return {}
     links: dict[str, list[str]] = {}
     measured = {result["benchmark"] for result in results}
     for name, chart in CHARTS.items():

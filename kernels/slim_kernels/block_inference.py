@@ -26,7 +26,8 @@ _SCRATCH = threading.local()
 
 
 def no_gradient(*tensors: Tensor) -> bool:
-    return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+    forward_mode = torch.autograd.forward_ad._current_level >= 0
+    return not (forward_mode or (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)))
 
 
 def attend(
@@ -70,14 +71,18 @@ class Chunk:
     rows: slice
     sequences: int
     step: int
-    turns: Tensor
-    """Complex (1 or s, N, 2 H, d / 2): rotate queries, dividing them by √d, and keys."""
+    heads: int
+    times: Tensor
+    """int64 (1 or s, N)."""
+    table: Tensor
+    """Complex (times, 2 H, d / 2): rotates queries, dividing them by √d, and keys."""
     hidden: Tensor | None
     """(s · H, 1, N) bool: keys that nobody may ask, or None."""
 
     @property
-    def heads(self) -> int:
-        return self.turns.shape[2] // 2
+    def turns(self) -> Tensor:
+        """Complex (1 or s, N, 2 H, d / 2)."""
+        return self.table[self.times]
 
 
 @kept(8)
@@ -92,7 +97,8 @@ def chunks_of(
 ) -> list[Chunk]:
     time = time.long().clamp_min(0)
     table = turns(int(time.max()) + 1 if len(time) else 0, d, dtype)
-    scale = torch.tensor([d**-0.5, 1.0], dtype=dtype).repeat_interleave(heads)[:, None]
+    scale = torch.tensor([d**-0.5, 1.0], dtype=dtype, device="cpu").repeat_interleave(heads)[:, None]
+    table = table[:, None] * scale
     chunks = []
     for first, sequences, length, asking in equal_length_runs(cu_seqlens, queries):
         if asking not in (1, length):
@@ -100,39 +106,38 @@ def chunks_of(
         end, step = first + sequences * length, length // asking
         size = length * max(1, _CHUNK_TOKENS // length)
         shared = bool((time[first:end].view(sequences, length) == time[first : first + length]).all())
-        turn = table[time[None, first : first + length], None] * scale
         for rows in (slice(begin, min(begin + size, end)) for begin in range(first, end, size)):
             count = (rows.stop - rows.start) // length
-            if not shared:
-                turn = table[time[rows].view(count, length), None] * scale
+            times = time[None, first : first + length] if shared else time[rows].view(count, length)
             hidden = None if visible is None else ~visible[rows].view(count, 1, length)
             if hidden is not None and not hidden.any():
                 hidden = None
             hidden = None if hidden is None else hidden.repeat_interleave(heads, 0)
-            chunks.append(Chunk(rows, count, step, turn, hidden))
+            chunks.append(Chunk(rows, count, step, heads, times, table, hidden))
     return chunks
 
 
 @kept(8)
 def pairs(width: int, heads: int) -> Tensor:
     """The order of (queries, keys, values)' 3 D features that puts each query's and key's i beside its i + d / 2."""
-    queries_keys, values = torch.arange(3 * width).split([2 * width, width])
+    queries_keys, values = torch.arange(3 * width, device="cpu").split([2 * width, width])
     return torch.cat([queries_keys.view(2 * heads, 2, -1).transpose(1, 2).flatten(), values])
 
 
 def _queries_keys_values(normed: Tensor, weight: Tensor, bias: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
     """Each contiguous (s · H, n or N, d); queries and keys rotated."""
-    width, heads = normed.shape[1], chunk.heads
+    width, heads, rotation = normed.shape[1], chunk.heads, chunk.turns
+    dtype = torch.float32 if normed.dtype == torch.float16 else normed.dtype  # whose range scores may leave
     if chunk.step == 1:
         qk, v = linear(normed, weight, bias).split([2 * width, width], 1)
-        q, k = _head_by_head(_rotated(qk, chunk.turns, chunk.sequences), 2, normed.dtype)
+        q, k = _head_by_head(_rotated(qk, rotation, chunk.sequences), 2, dtype)
     else:
         q = linear(normed[:: chunk.step], weight[:width], bias[:width])
         k, v = linear(normed, weight[width:], bias[width:]).split(width, 1)
-        turn_q, turn_k = chunk.turns[:, :: chunk.step, :heads], chunk.turns[:, :, heads:]
-        (q,) = _head_by_head(_rotated(q, turn_q, chunk.sequences), 1, normed.dtype)
-        (k,) = _head_by_head(_rotated(k, turn_k, chunk.sequences), 1, normed.dtype)
-    (v,) = _head_by_head(v.view(chunk.sequences, -1, heads, width // heads), 1, normed.dtype)
+        turn_q, turn_k = rotation[:, :: chunk.step, :heads], rotation[:, :, heads:]
+        (q,) = _head_by_head(_rotated(q, turn_q, chunk.sequences), 1, dtype)
+        (k,) = _head_by_head(_rotated(k, turn_k, chunk.sequences), 1, dtype)
+    (v,) = _head_by_head(v.view(chunk.sequences, -1, heads, width // heads), 1, dtype)
     return q, k, v
 
 
@@ -146,7 +151,7 @@ def _rotated(x: Tensor, turn: Tensor, sequences: int) -> Tensor:
 def _head_by_head(x: Tensor, kinds: int, dtype: torch.dtype) -> Tensor:
     """(s, n, kinds · H, d) -> contiguous (kinds, s · H, n, d)."""
     s, n, heads, d = x.shape
-    laid = torch.empty(kinds, s, heads // kinds, n, d, dtype=dtype)
+    laid = x.new_empty(kinds, s, heads // kinds, n, d, dtype=dtype)
     laid.copy_(x.view(s, n, kinds, -1, d).permute(2, 0, 3, 1, 4))
     return laid.view(kinds, -1, n, d)
 
@@ -183,7 +188,7 @@ def _scores(q: Tensor, k: Tensor, hidden: Tensor | None) -> Tensor:
     memory = getattr(_SCRATCH, str(q.dtype), None)
     if memory is None or len(memory) < size:
         with torch.inference_mode(False):
-            memory = torch.empty(size, dtype=q.dtype)
+            memory = torch.empty(size, dtype=q.dtype, device=q.device)
         setattr(_SCRATCH, str(q.dtype), memory)
     scores = memory[:size].view(*q.shape[:2], k.shape[1])
     torch.bmm(q, k.transpose(1, 2), out=scores)

@@ -40,6 +40,7 @@ class FrozenBlock:
             (w1, w2), (b1, b2) = w12[0].chunk(2), w12[1].chunk(2)
             self._w12, self._b12 = (packed(w1), packed(w2)), (b1.clone(), b2.clone())
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # no compiler takes packed weights
     @torch.no_grad()
     def __call__(self, x: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None = None) -> Tensor:
         """(total, D) packed tokens -> (total, D); cu_seqlens, time and visible: see `packed_attention`."""

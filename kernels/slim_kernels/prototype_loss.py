@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from slim_kernels.checks import check_targets, expect_bool, expect_floating, expect_shapes
 from slim_kernels.dispatch import triton_wanted
-from slim_kernels.products import product
+from slim_kernels.products import add_product, product
 from slim_kernels.sinkhorn import LEAST_TEMPERATURE, ExpLogits, computing_dtype, sinkhorn_scaling
 
 
@@ -33,7 +33,7 @@ def _teacher_pass(
         total = assignment.sum(1, keepdim=True)
         y[rows] = product(assignment, prototypes) / total
         if prototype_grad is not None and pull is not None:
-            prototype_grad.addmm_(assignment.t(), pull[rows] / total, alpha=-1)
+            torch.addmm(prototype_grad, assignment.t(), pull[rows] / total, alpha=-1, out=prototype_grad)
     return y
 
 
@@ -56,7 +56,7 @@ def _student_pass(
             expected = product(kernel, prototypes) / total[:, None]
             student_grad[rows] = (w / temperature)[:, None] * (expected - y[rows])
         if prototype_grad is not None:
-            prototype_grad.addmm_(kernel.t(), e * (w / (temperature * total))[:, None])
+            add_product(prototype_grad, kernel.t(), e * (w / (temperature * total))[:, None])
     return loss
 
 
@@ -85,7 +85,7 @@ def _paired_pass(
         if student_grad is not None:
             student_grad[rows] = product(difference, prototypes) * (w / temperature)[:, None]
         if prototype_grad is not None:
-            prototype_grad.addmm_(difference.t(), e * (w / temperature)[:, None])
+            add_product(prototype_grad, difference.t(), e * (w / temperature)[:, None])
     return loss
 
 

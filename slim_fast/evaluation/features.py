@@ -9,6 +9,7 @@ from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
 from slim_fast.model.encoder import Encoder
+from slim_fast.model.frozen import freeze
 from slim_fast.views.frames import evaluation_positions
 from slim_fast.views.store import mapped_positions
 
@@ -68,9 +69,8 @@ def encode(
     """Frozen features of `clips` (N,): CLS and mean patch of the last block, on the encoder's device; empty people
     give zeros.
     """
+    encoder = freeze(encoder)
     device = encoder.pos_embed.device
-    was_training = encoder.training
-    encoder.eval()
     retrieval, pooled = [], []
     for begin in progress(range(0, len(clips), batch)):
         views = evaluation_clips(cache, clips[begin : begin + batch]).to(device)
@@ -84,7 +84,6 @@ def encode(
         tokens = tokens.view(n, m, 2, -1)
         retrieval.append(tokens.transpose(1, 2).flatten(1).cpu())  # CLS of all people, then mean patches
         pooled.append(tokens.sum(1).flatten(1).cpu())
-    encoder.train(was_training)
     return Features(torch.cat(retrieval), torch.cat(pooled))
 
 

@@ -1,10 +1,12 @@
 """An encoder for inference only."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from slim_kernels.frozen import FrozenBlock
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import NORM_EPS, Block, Encoder
@@ -22,18 +24,33 @@ class _Frozen(nn.Module):
             (layer.weight, layer.bias) for layer in (block.norm1, attn.qkv, attn.proj, block.norm2, mlp.w12, mlp.w3)
         )
         self._block = FrozenBlock(norm1, qkv, proj, norm2, w12, w3, block.heads, NORM_EPS)
+        self._like = norm1[0].new_empty(0)
 
     def forward(self, x: Tensor, packed: Packing, read: Reading | None = None) -> Tensor:
         x = self._block(x, packed.cu_seqlens, packed.time, packed.visible)
         return x if read is None else x.index_select(0, read.rows)
 
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        changed = change(self._like)
+        if (changed.dtype, changed.device) != (self._like.dtype, self._like.device):
+            raise UserError("A frozen encoder keeps its dtype and device: move the encoder first, then freeze it.")
+        return self
+
+    def get_extra_state(self) -> None:
+        raise UserError("A frozen encoder can't be saved: save the encoder that it was made of.")
+
+    def __deepcopy__(self, _: object) -> Self:
+        raise UserError("A frozen encoder can't be copied: freeze the encoder that it was made of once more.")
+
+    __reduce_ex__ = __deepcopy__  # type: ignore[assignment]
+
 
 def freeze(encoder: Encoder, dtype: torch.dtype | None = None) -> Encoder:
     """A copy of `encoder`, in `dtype` if given, that answers the same without gradients, faster on a CPU.
 
-    There its blocks' weights are laid out once for the processor; they can be neither trained nor saved. Clips go in
-    in the copy's dtype.
-    Raises: UserError for a dtype that is not floating-point.
+    There its blocks' weights are laid out once for the processor: the copy can't be trained, saved, copied or moved,
+    and torch.compile leaves its blocks alone. Clips go in in its dtype.
+    Raises: UserError for a dtype that is not floating-point, and for a frozen encoder.
     """
     if dtype is not None and not dtype.is_floating_point:
         raise UserError(f"freeze: dtype={dtype} holds no floating-point numbers; use torch.float32 or torch.bfloat16.")

@@ -108,8 +108,28 @@ def test_products(dtype, onednn, monkeypatch):
             assert relative(out, want + 1) < tolerance
     assert relative(products.linear(a, b.t(), bias), want + bias) < tolerance
     assert relative(products.linear(a, b.t(), bias, silu=True), F.silu(want + bias)) < 2 * tolerance
+    assert relative(products.linear(a, b.t(), bias.repeat_interleave(2)[::2]), want + bias) < tolerance
+    assert relative(products.linear(a, b.t(), bias[:1].expand(7)), want + bias[0]) < tolerance
     assert products.linear(a[:0], b.t(), bias).shape == (0, 7)
+    weight = products.packed(b.t().contiguous())
+    assert relative(products.linear(a, weight, bias), want + bias) < tolerance
+    assert products.linear(a[:0], weight, bias).shape == (0, 7)
     assert products.product(a[:, :0], b[:0]).eq(0).all()
+
+
+def test_float16_scores_leave_its_range():
+    tensors, layout = attention([20], torch.float16)
+    tensors["bias"][: 2 * D] = 150
+    with torch.no_grad():
+        got = norm_attention(**tensors, **layout)
+    assert got.dtype == torch.float16
+    assert relative(got, exact(tensors, layout)) < 0.02
+
+
+def test_forward_mode_derivatives_pass():
+    x, w, bias, residual, tangent = (torch.randn(6, 6) for _ in range(5))
+    _, slope = torch.func.jvp(lambda x: linear_residual(x, w, bias[0], residual), (x,), (tangent,))
+    torch.testing.assert_close(slope, tangent @ w.t())
 
 
 def test_flops_are_counted_whoever_multiplies():
@@ -133,6 +153,8 @@ def test_results_of_tensors_are_kept_until_a_tensor_changes():
     assert calls == [2, 3]
     x += 1
     assert total(x, 2) == 12
+    x.data[0] = 7
+    assert total(x, 2) == 22
     assert total(torch.ones(3), 2) == 6
     with torch.inference_mode():
         uncounted = torch.ones(3)

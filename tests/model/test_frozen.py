@@ -1,5 +1,8 @@
 """A frozen encoder answers as the encoder does."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -49,6 +52,31 @@ def test_a_frozen_copy_stays_as_it_was_and_leaves_the_encoder_alone():
         for parameter in ours.parameters():
             parameter.zero_()
     assert torch.equal(frozen([clips.bfloat16()], [None])[0], before)
+
+
+def test_nobody_present_is_no_clip():
+    frozen = freeze(encoder(), torch.bfloat16)
+    assert frozen([torch.zeros(0, 16, 5, 3, dtype=torch.bfloat16)], [None])[0].shape == (0, 32)
+
+
+def test_what_a_frozen_encoder_cannot_do_is_said():
+    frozen = freeze(encoder())
+    assert frozen.to("cpu").float() is frozen
+    for attempt in (frozen.bfloat16, frozen.double):
+        with pytest.raises(UserError, match="keeps its dtype and device"):
+            attempt()
+    with pytest.raises(UserError, match="can't be saved"):
+        frozen.state_dict()
+    for attempt in (freeze, copy.deepcopy, pickle.dumps):
+        with pytest.raises(UserError, match="can't be copied"):
+            attempt(frozen)
+
+
+def test_compiled_it_answers_the_same():
+    frozen, clips = freeze(encoder()), torch.randn(2, 16, 5, 3)
+    want = frozen([clips], [None])[0]
+    got = torch.compile(frozen, backend="eager")([clips], [None])[0]
+    torch.testing.assert_close(got, want)
 
 
 def test_a_dtype_without_fractions_is_refused():
