@@ -79,7 +79,7 @@ def test_memory(benchmark: Any, quick: bool, threads: int, recorder: Recorder) -
     """Peak resident growth of the first run in a fresh process. More rows are more logits, and ours must not notice;
     what grows with K alone are the prototypes' gradients.
     """
-    width, few, most = (16, 1024, 16384) if quick else (WIDTH, ROWS, PROTOTYPES[-1])
+    width, few, most = (16, 1024, 8192) if quick else (WIDTH, ROWS, PROTOTYPES[-1])
     many = [times * few for times in ((48,) if quick else (4, 16))]  # more than an allocator's noise
     cases = [(few, k) for k in PROTOTYPES if k < most and not quick] + [(rows, most) for rows in (few, *many)]
 

@@ -53,7 +53,7 @@ def test_inference(
     axis: str,
     value: int,
 ) -> None:
-    if quick and value != AXES[axis][0]:
+    if quick and (axis, value) != ("batch", 1):
         pytest.skip("one case is enough to see that it runs")
     precision = left_out.without_slow_precisions(("bf16", "fp32"), device)[0]
     sides = {"ours": encoders.ours}

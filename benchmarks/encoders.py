@@ -128,9 +128,9 @@ def _compile(model: nn.Module) -> None:
     model.compile(dynamic=False, options={"freezing": True})
 
 
-def product(clips: Clips, precision: str, device: str) -> Run:
+def product(clips: Clips, precision: str, device: str, size: int = PRODUCT_SIZE) -> Run:
     """One large product of square matrices by torch.mm."""
-    a, b, out = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(device, PRECISIONS[precision]) for _ in range(3))
+    a, b, out = (torch.randn(size, size).to(device, PRECISIONS[precision]) for _ in range(3))
 
     def run() -> list[float]:
         torch.mm(a, b, out=out)
@@ -139,10 +139,10 @@ def product(clips: Clips, precision: str, device: str) -> Run:
     return run
 
 
-def onednn_product(clips: Clips, precision: str, device: str) -> Run:
+def onednn_product(clips: Clips, precision: str, device: str, size: int = PRODUCT_SIZE) -> Run:
     """A quarter of that product by oneDNN, where slim_kernels would ask it: a result that need not be mapped anew."""
-    a = torch.randn(PRODUCT_SIZE // 4, PRODUCT_SIZE).to(device, PRECISIONS[precision])
-    b = torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(device, PRECISIONS[precision])
+    a = torch.randn(size // 4, size).to(device, PRECISIONS[precision])
+    b = torch.randn(size, size).to(device, PRECISIONS[precision])
 
     def run() -> list[float]:
         products.product(a, b)
