@@ -113,7 +113,7 @@ def test_ceilings(
         "copy": partial(copy, size, device),
     }
     with workers(sides, threads) as built:
-        rounds = interleave(benchmark, built, 9)
+        rounds = interleave(benchmark, built, 5)
     amounts = {"ours": 2 * PRODUCT_SIZE**3, "oneDNN": PRODUCT_SIZE**3 / 2, "copy": 2 * size}
     rates = {name: amount / np.array(rounds.seconds[name]) / 1e9 for name, amount in amounts.items()}
     gflops, gbytes = quartiles(np.maximum(rates["ours"], rates["oneDNN"])), quartiles(rates["copy"])

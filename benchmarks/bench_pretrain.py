@@ -57,14 +57,22 @@ def run_of(path: Path, steps: int, precision: str) -> Callable[[], float]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_pretrain(
-    benchmark: Any, cache: Path, quick: bool, threads: int, recorder: Recorder, left_out: LeftOut, precision: str
+    benchmark: Any,
+    cache: Path,
+    quick: bool,
+    threads: int,
+    recorder: Recorder,
+    left_out: LeftOut,
+    precision: str,
+    beyond: Callable[[bool], None],
 ) -> None:
     if precision not in left_out.without_slow_precisions((precision,), "cpu") or (quick and precision != "fp32"):
         pytest.skip("one case is enough to see that it runs")
+    beyond(not quick and precision != left_out.without_slow_precisions(("bf16", "fp32"), "cpu")[0])
     steps = 2 if quick else STEPS
     with workers({"ours": run_of}, threads, path=cache, steps=steps, precision=precision) as built:
         rates: list[float] = []
-        benchmark.pedantic(lambda: rates.append(built["ours"].run().value), rounds=1 if quick else 3)
+        benchmark.pedantic(lambda: rates.append(built["ours"].run().value), rounds=1 if quick else 2)
     found = quartiles(rates)
     batch = settings("demo").batch
     seconds = {"ours": [batch / rate for rate in reversed(found)]}

@@ -69,7 +69,7 @@ def test_time(benchmark: Any, quick: bool, threads: int, recorder: Recorder, pro
         pytest.skip("one case is enough to see that it runs")
     sides = {"ours": ours, "baseline": baseline}
     with workers(sides, threads, rows=rows, prototypes=prototypes, width=WIDTH) as built:
-        result = interleave(benchmark, built, rounds=2 if quick else 5)
+        result = interleave(benchmark, built, rounds=2 if quick else 3)
     assert result.first["ours"] == pytest.approx(result.first["baseline"], rel=1e-4)
     case = {"rows": rows, "prototypes": prototypes}
     recorder.add("prototype_loss_time", case, **result.figures(), threads=threads)
@@ -80,7 +80,7 @@ def test_memory(benchmark: Any, quick: bool, threads: int, recorder: Recorder) -
     what grows with K alone are the prototypes' gradients.
     """
     width, few, most = (16, 1024, 8192) if quick else (WIDTH, ROWS, PROTOTYPES[-1])
-    many = [times * few for times in ((48,) if quick else (4, 16))]  # more than an allocator's noise
+    many = [times * few for times in ((48,) if quick else (16,))]  # more than an allocator's noise
     cases = [(few, k) for k in PROTOTYPES if k < most and not quick] + [(rows, most) for rows in (few, *many)]
 
     def growth(make: Callable[..., Any], rows: int, prototypes: int) -> int:

@@ -62,7 +62,7 @@ def test_inference(
     clips = clips_at(axis, value)
     with workers(sides, threads, clips=clips, precision=precision, device=device) as built:
         short = not quick and value < 500
-        rounds = interleave(benchmark, built, 2 if quick else ROUNDS, LEAST_SECONDS if short else 0)
+        rounds = interleave(benchmark, built, ROUNDS if short else 2, LEAST_SECONDS if short else 0)
     case = {"axis": axis, "value": value, "precision": precision}
     record(recorder, rounds, case, threads=threads, device=device)
 

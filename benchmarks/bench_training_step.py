@@ -103,16 +103,25 @@ def baseline(path: Path, sizes: str, precision: str, views: bool) -> Callable[[]
 @pytest.mark.parametrize("views", [False, True], ids=["model", "whole"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_step(
-    benchmark: Any, cache: Path, quick: bool, threads: int, recorder: Recorder, sizes: str, views: bool, precision: str
+    benchmark: Any,
+    cache: Path,
+    quick: bool,
+    threads: int,
+    recorder: Recorder,
+    sizes: str,
+    views: bool,
+    precision: str,
+    beyond: Callable[[bool], None],
 ) -> None:
     if quick and (sizes, precision) != (SIZES[0], "fp32"):
         pytest.skip("one case is enough to see that it runs")
+    beyond((sizes, precision) == ("recipe", "fp32") and not quick)
     if sizes == "recipe" and views:
         pytest.skip("the recipe's step with views: at batch 8 they are a hundredth of it")
     if choose_dtype("auto", torch.device("cpu")) != PRECISIONS[precision] != torch.float32:
         pytest.skip(f"this processor does not multiply {precision} natively")
     sizes = "toy" if quick else sizes
-    rounds = 2 if quick else 3 if sizes == "recipe" else 7
+    rounds = 2 if quick else 3 if sizes == "recipe" else 5
     sides = {"ours": ours, "baseline": baseline}
     with workers(sides, threads, path=cache, sizes=sizes, precision=precision, views=views) as built:
         result = interleave(benchmark, built, rounds)

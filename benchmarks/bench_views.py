@@ -46,5 +46,5 @@ def test_views(benchmark: Any, cache: Path, quick: bool, recorder: Recorder, bat
     if quick and batch != BATCHES[0]:
         pytest.skip("one case is enough to see that it runs")
     with workers({"ours": ours, "baseline": baseline}, 1, path=cache, batch=batch) as sides:
-        figures = interleave(benchmark, sides, rounds=2 if quick else 7).figures()
+        figures = interleave(benchmark, sides, rounds=2 if quick else 5).figures()
     recorder.add("views", {"batch": batch}, **figures, threads=1, target=TARGET)

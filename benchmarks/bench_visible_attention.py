@@ -4,6 +4,7 @@ the same prepared views.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,18 @@ from slim_fast.training.machine import choose_dtype
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_step(benchmark: Any, cache: Path, quick: bool, threads: int, recorder: Recorder, sizes: str) -> None:
+def test_step(
+    benchmark: Any,
+    cache: Path,
+    quick: bool,
+    threads: int,
+    recorder: Recorder,
+    sizes: str,
+    beyond: Callable[[bool], None],
+) -> None:
     if quick and sizes != SIZES[0]:
         pytest.skip("one case is enough to see that it runs")
+    beyond(sizes == "recipe")
     sizes = "toy" if quick else sizes
     native = choose_dtype("auto", torch.device("cpu"))
     precision = next(name for name, dtype in PRECISIONS.items() if dtype == native)

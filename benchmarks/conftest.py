@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class LeftOut:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("slim_fast benchmarks")
     group.addoption("--quick", action="store_true", help="toy sizes and two rounds: shows that everything runs")
+    group.addoption("--thorough", action="store_true", help="also the cases that do not fit into ten minutes")
     group.addoption("--record", action="store_true", help="append the figures to the machine's file of results")
     group.addoption("--results", type=Path, default=RESULTS, help="folder of the results' files")
 
@@ -83,6 +85,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture(scope="session")
 def quick(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--quick", default=False))
+
+
+@pytest.fixture(scope="session")
+def beyond(pytestconfig: pytest.Config) -> Callable[[bool], None]:
+    """Skips a case that is one of the thorough ones, unless they are asked for."""
+
+    def skip(one: bool) -> None:
+        if one and not pytestconfig.getoption("--thorough", default=False):
+            pytest.skip("cases beyond ten minutes; give --thorough")
+
+    return skip
 
 
 @pytest.fixture(scope="session")
