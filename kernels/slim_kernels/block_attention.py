@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from slim_kernels.attention import equal_length_runs, packed_attention
 from slim_kernels.block import norm_linear
-from slim_kernels.block_inference import attend, no_gradient
+from slim_kernels.block_inference import attend, no_gradient, pairs
 from slim_kernels.checks import check_sequences, expect_floating, expect_shapes
 from slim_kernels.dispatch import product_dtype, triton_wanted, without_autocast
 from slim_kernels.products import add_product, linear
@@ -98,13 +98,6 @@ def _chunks(
     return chunks
 
 
-def _paired(rows: Tensor, heads: int, inverse: bool = False) -> Tensor:
-    """Rows of queries, keys and values (3 D, ...) with each query's and key's feature i beside its i + d / 2."""
-    qk, v = rows.split([len(rows) // 3 * 2, len(rows) // 3])
-    shape = (2 * heads, -1, 2) if inverse else (2 * heads, 2, -1)
-    return torch.cat([qk.unflatten(0, shape).transpose(1, 2).flatten(0, 2), v])
-
-
 def _split(qkv: list[Tensor], width: int) -> list[Tensor]:
     """Queries, keys and values, each (tokens, D), of the results of `products`."""
     return [part for columns in qkv for part in columns.split(width, 1)]
@@ -136,7 +129,7 @@ class _NormAttention(torch.autograd.Function):
     ) -> Tensor:
         width = x.shape[1]
         exact = torch.promote_types(dtype, torch.float32)
-        w, b = (_paired(v.to(dtype), heads) for v in (weight, bias))
+        w, b = (v.index_select(0, pairs(width, heads)).to(dtype) for v in (weight, bias))
         normed, mean, rstd = torch.native_layer_norm(x, (width,), gamma, beta, eps)
         normed = normed.to(dtype)
         chunks = _chunks(cu_seqlens, queries, time, visible, heads, width // heads, exact)
@@ -189,7 +182,8 @@ def _attention_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, grad_gamma, grad_beta = torch.ops.aten.native_layer_norm_backward(
         grad_normed, x, (width,), mean, rstd, gamma, beta, [True, True, True]
     )
-    grad_w, grad_b = (_paired(rows, ctx.heads, inverse=True) for rows in (grad_w, grad_b))
+    back = pairs(width, ctx.heads).argsort()
+    grad_w, grad_b = grad_w.index_select(0, back), grad_b.index_select(0, back)
     return grad_x, grad_gamma, grad_beta, grad_w, grad_b, *[None] * 7
 
 
