@@ -122,7 +122,7 @@ def slim_cost(config: EncoderConfig, frames: int) -> Cost:
     """The student is the encoder that is used, the teacher is alike, and both see all tokens."""
     encoder, clip = Encoder(config, JOINTS, CHANNELS), torch.empty(1, frames, JOINTS, CHANNELS)
     formula = slim_encoder(config, frames, JOINTS, CHANNELS)
-    work = checked("SLiM, encoder", counted(lambda: encoder([clip], [None])), formula)
+    work = checked("SLiM, encoder", counted(lambda: encoder.encode_packed([clip], [None])), formula)
     return Cost(f"{frames // config.patch_frames}×{JOINTS}", work, work, target=work)
 
 

@@ -1,0 +1,24 @@
+"""slim_fast: self-supervised learning on human skeletons (SLiM, arXiv 2603.10648)."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slim_fast.errors import UserError
+    from slim_fast.interop.classifier import SLiMClassifier
+    from slim_fast.interop.encoder import SLiMEncoder
+
+__all__ = ["SLiMClassifier", "SLiMEncoder", "UserError"]
+_HOMES = {"SLiMEncoder": "interop.encoder", "SLiMClassifier": "interop.classifier", "UserError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when asked for: commands that need no encoder start without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError
 from slim_fast.evaluation.probe import probe
-from slim_fast.model.files import load_encoder
+from slim_fast.model.files import encoder_folder, load_encoder
 from slim_fast.training.machine import choose_device
 
 SOURCES = {"learned": "learned", "random_encoder": "random encoder", "coordinates": "coordinates"}
@@ -49,10 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the process' exit status."""
     options = build_parser().parse_args(arguments)
     try:
-        folder = options.run / "encoder" if (options.run / "encoder").is_dir() else options.run
-        if folder == options.run and (options.run / "checkpoints").is_dir():
-            raise UserError(f"The run in {options.run} is not finished; give its pretrain command again to finish it.")
-        encoder = load_encoder(folder, choose_device(options.device))
+        encoder = load_encoder(encoder_folder(options.run), choose_device(options.device))
         cache = ClipCache.open(options.data)
         figures = probe(
             cache,

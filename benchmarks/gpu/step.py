@@ -62,7 +62,7 @@ def inference(run: Run) -> None:
 
     @torch.no_grad()
     def ours() -> Tensor:
-        return encoder([clips], [None])[0]
+        return encoder.encode_packed([clips], [None])[0]
 
     @torch.no_grad()
     def baseline() -> Tensor:

@@ -191,7 +191,7 @@ class Encoder(nn.Module):
             return packed
         return packed.only_visible_asked(masks, unread or [False] * len(groups))
 
-    def forward(
+    def encode_packed(
         self,
         views: Sequence[Tensor],
         masks: Sequence[Tensor | None],
@@ -211,28 +211,27 @@ class Encoder(nn.Module):
             x = block(x, packed)
         return self.norm(self.blocks[-1](x, packed, read)), packed
 
-    def get_intermediate_layers(
-        self, x: Tensor, n: int = 1, return_class_token: bool = False
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
-        """Final-LayerNormed outputs of the last n blocks, oldest first.
+    def layers(
+        self, views: Sequence[Tensor], masks: Sequence[Tensor | None], blocks: Sequence[int], norm: bool = True
+    ) -> list[list[Tensor]]:
+        """What the numbered blocks answer: for each of `blocks`, rising, one tensor a group, (N, prefix + T / patch *
+        V, D).
 
-        x: (B, C, T, V, M), T a multiple of patch_frames. Returns n patch tensors (B * M, T / patch * V, D), each with
-        its
-        CLS (B * M, D) when return_class_token.
+        views, masks: see `embed`. norm: through the final LayerNorm.
         """
-        clips = x.permute(0, 4, 2, 3, 1).flatten(0, 1)  # (B * M, T, V, C)
-        return tuple(
-            (patches, cls) if return_class_token else patches for patches, cls in self.last_blocks(clips, None, n)
-        )
+        packed = self.pack(views, masks)
+        shapes = [(n, packed.prefix + t * packed.joints, self.config.width) for n, t in packed.groups]
+        h = self.embed(views, masks, packed)
+        outputs = []
+        for number, block in enumerate(self.blocks[: max(blocks, default=-1) + 1]):
+            h = block(h, packed)
+            if number in blocks:
+                groups = (self.norm(h) if norm else h).split([n * length for n, length, _ in shapes])
+                outputs.append([x.view(shape) for x, shape in zip(groups, shapes, strict=True)])
+        return outputs
 
     def last_blocks(self, clips: Tensor, mask: Tensor | None, n: int) -> list[tuple[Tensor, Tensor]]:
         """(patches (N, T / patch * V, D), CLS (N, D)) of the last n blocks for clips (N, T, V, C), oldest first."""
-        packed = self.pack([clips], [mask])
-        h = self.embed([clips], [mask], packed)
-        outputs = []
-        for number, block in enumerate(self.blocks):
-            h = block(h, packed)
-            if number >= len(self.blocks) - n:
-                sequences = self.norm(h).unflatten(0, (clips.shape[0], -1))
-                outputs.append((sequences[:, packed.prefix :], sequences[:, 0]))
-        return outputs
+        prefix = 1 + self.config.registers
+        sequences = self.layers([clips], [mask], range(self.config.depth - n, self.config.depth))
+        return [(x[:, prefix:], x[:, 0]) for (x,) in sequences]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from slim_kernels.frozen import FrozenBlock
@@ -11,6 +12,8 @@ from typing_extensions import Self
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import NORM_EPS, Block, Encoder
 from slim_fast.model.packing import Packing, Reading
+
+AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
 
 
 class _Frozen(nn.Module):
@@ -45,11 +48,11 @@ class _Frozen(nn.Module):
     __reduce_ex__ = __deepcopy__  # type: ignore[assignment]
 
 
-def freeze(encoder: Encoder, dtype: torch.dtype | None = None) -> Encoder:
+def freeze(encoder: AnyEncoder, dtype: torch.dtype | None = None) -> AnyEncoder:
     """A copy of `encoder`, in `dtype` if given, that answers the same without gradients, faster on a CPU.
 
     There its blocks' weights are laid out once for the processor: the copy can't be trained, saved, copied or moved,
-    and torch.compile leaves its blocks alone. Clips go in in its dtype.
+    and torch.compile leaves its blocks alone.
     Raises: UserError for a dtype that is not floating-point, and for a frozen encoder.
     """
     if dtype is not None and not dtype.is_floating_point:

@@ -101,14 +101,14 @@ class SLiM(nn.Module):
 
         packed = student.encoder.pack(clips, masks, [False] + [True] * (len(clips) - 1))
         read = packed.reading([read_places] + [None] * (len(clips) - 1))
-        features, _ = student.encoder(clips, masks, packed, read)
+        features, _ = student.encoder.encode_packed(clips, masks, packed, read)
         sequences = len(read.queries)
         groups = features[:sequences].split([batch * n for n in counts])
         cls = [_unsorted(part, order).unflatten(0, (batch, -1)) for part, order in zip(groups, orders, strict=True)]
 
         with torch.no_grad():
             packed = teacher.encoder.pack(clips[:1])
-            target, _ = teacher.encoder(clips[:1], [None], packed, packed.reading([read_places]))
+            target, _ = teacher.encoder.encode_packed(clips[:1], [None], packed, packed.reading([read_places]))
 
         terms: dict[str, Tensor] = {}
         if config.contrastive:

@@ -12,9 +12,8 @@ def one_by_one(encoder, cache, i: int) -> tuple[Tensor, Tensor]:
     """(CLS and mean patch) of every person slot of clip i: two (M, D), zeros where nobody is."""
     cls, mean = [], []
     for person in evaluation_clips(cache, np.array([i]))[0]:
-        x = person.permute(2, 0, 1)[None, ..., None]  # (1, C, T, V, 1)
         with torch.no_grad():
-            ((patches, token),) = encoder.get_intermediate_layers(x, 1, return_class_token=True)
+            ((patches, token),) = encoder.last_blocks(person[None], None, 1)
         there = float(person.any())
         cls.append(token[0] * there)
         mean.append(patches[0].mean(0) * there)

@@ -68,7 +68,7 @@ def test_unmasked_and_masked_features_equal_the_independent_encoder():
     theirs = eager_encoder.Encoder(joints=5, width=16, depth=3, heads=2, registers=2)
     theirs.load_state_dict(ours.state_dict())
     views, masks = groups(dtype=torch.float32)
-    features, packed = ours(views, masks)
+    features, packed = ours.encode_packed(views, masks)
     sequences = features.split(packed.cu_seqlens.diff().tolist())
     expected = [s for v, m in zip(views, masks, strict=True) for s in theirs(v, m)]
     for got, want in zip(sequences, expected, strict=True):
@@ -83,10 +83,10 @@ def test_unmasked_and_masked_features_equal_the_independent_encoder():
 def test_groups_packed_together_equal_separate_passes():
     encoder = noisy(Encoder(SMALL, joints=5)).double()
     views, masks = groups()
-    together, packed = encoder(views, masks)
-    apart = torch.cat([encoder([v], [m])[0] for v, m in zip(views, masks, strict=True)])
+    together, packed = encoder.encode_packed(views, masks)
+    apart = torch.cat([encoder.encode_packed([v], [m])[0] for v, m in zip(views, masks, strict=True)])
     torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-10)
-    one_by_one = [encoder([v[i : i + 1]], [None if m is None else m[i : i + 1]])[0]
+    one_by_one = [encoder.encode_packed([v[i : i + 1]], [None if m is None else m[i : i + 1]])[0]
                   for v, m in zip(views, masks, strict=True) for i in range(len(v))]  # fmt: skip
     torch.testing.assert_close(together, torch.cat(one_by_one), rtol=1e-10, atol=1e-10)
     assert len(together) == packed.cu_seqlens[-1] == 2 * 43 + 3 * 13 + 8 + 2 * 23
@@ -95,12 +95,12 @@ def test_groups_packed_together_equal_separate_passes():
 def test_rows_that_are_read_equal_the_full_pass_and_so_do_their_gradients():
     encoder = noisy(Encoder(SMALL, joints=5)).double()
     views, masks = groups()
-    full, packed = encoder(views, masks)
+    full, packed = encoder.encode_packed(views, masks)
     hidden = [None, torch.rand(len(views[1]), 10) < 0.4, *[None] * (len(views) - 2)]
     hidden[1][0] = False
     chosen = [None if mask is None else masked_places(mask, None)[0] for mask in hidden]
     for read in (packed.reading(chosen), packed.reading([None] * len(views))):
-        some, _ = encoder(views, masks, read=read)
+        some, _ = encoder.encode_packed(views, masks, read=read)
         torch.testing.assert_close(some, full[read.rows], rtol=1e-10, atol=1e-10)
         upstream = torch.randn_like(some)
         parameters = list(encoder.parameters())
@@ -114,15 +114,15 @@ def test_masked_coordinates_are_not_read():
     encoder = noisy(Encoder(SMALL, joints=5))
     clips, mask = torch.randn(4, 32, 5, 3), torch.rand(4, 4, 5) < 0.5
     changed = torch.where(mask.repeat_interleave(8, 1)[..., None], torch.randn_like(clips), clips)
-    before, after = (encoder([x], [mask])[0] for x in (clips, changed))
+    before, after = (encoder.encode_packed([x], [mask])[0] for x in (clips, changed))
     assert torch.equal(before, after)
-    assert not torch.equal(before, encoder([clips], [None])[0])
+    assert not torch.equal(before, encoder.encode_packed([clips], [None])[0])
 
 
 def test_the_mask_token_and_every_joint_get_a_gradient():
     encoder = noisy(Encoder(SMALL, joints=5))
     views, masks = groups(dtype=torch.float32)
-    encoder(views, masks)[0].square().sum().backward()
+    encoder.encode_packed(views, masks)[0].square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -130,22 +130,15 @@ def test_the_mask_token_and_every_joint_get_a_gradient():
     assert encoder.pos_embed.grad.abs().amax(-1).min() > 0
 
 
-def test_intermediate_layers_are_the_last_blocks_oldest_first():
+def test_layers_of_several_lengths_are_each_ones_own():
     encoder = noisy(Encoder(SMALL, joints=5))
-    x = torch.randn(2, 3, 16, 5, 2)  # (B, C, T, V, M)
-    clips = torch.stack([x[b, :, :, :, m].permute(1, 2, 0) for b in range(2) for m in range(2)])
-    layers = encoder.get_intermediate_layers(x, 3, return_class_token=True)
-    for (patches, cls), (want_patches, want_cls) in zip(layers, encoder.last_blocks(clips, None, 3), strict=True):
-        assert torch.equal(patches, want_patches)
-        assert torch.equal(cls, want_cls)
-    final = encoder([clips], [None])[0].view(4, -1, 16)
-    torch.testing.assert_close(layers[-1][0], final[:, 3:])
-    torch.testing.assert_close(layers[-1][1], final[:, 0])
-    assert not torch.allclose(layers[0][1], layers[1][1])
-    (only,) = encoder.get_intermediate_layers(x)
-    assert torch.equal(only, layers[-1][0])
-    one_person = encoder.get_intermediate_layers(x[..., :1], 1)[0]
-    torch.testing.assert_close(one_person, only[::2])
+    clips = [torch.randn(2, 16, 5, 3), torch.randn(3, 8, 5, 3), torch.zeros(0, 8, 5, 3)]
+    first, last = encoder.layers(clips, [None] * 3, (0, SMALL.depth - 1))
+    final, packed = encoder.encode_packed(clips, [None] * 3)
+    torch.testing.assert_close(torch.cat([x.flatten(0, 1) for x in last]), final)
+    assert [x.shape for x in first] == [(n, packed.prefix + t * 5, 16) for n, t in packed.groups]
+    raw = encoder.layers(clips[:1], [None], (0,), norm=False)[0][0]
+    torch.testing.assert_close(encoder.norm(raw), first[0])
 
 
 def test_any_number_of_channels_and_no_registers():
@@ -153,13 +146,15 @@ def test_any_number_of_channels_and_no_registers():
     theirs = eager_encoder.Encoder(joints=3, channels=4, width=8, depth=1, heads=2, registers=0)
     theirs.load_state_dict(encoder.state_dict())
     clips = torch.randn(2, 16, 3, 4)
-    torch.testing.assert_close(encoder([clips], [None])[0].view(2, 7, 8), theirs(clips), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        encoder.encode_packed([clips], [None])[0].view(2, 7, 8), theirs(clips), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 12, 5, 3), (2, 16, 4, 3), (2, 16, 5, 2)])
 def test_clips_that_do_not_fit_are_refused(shape):
     with pytest.raises(UserError, match="The encoder takes clips"):
-        Encoder(SMALL, joints=5)([torch.zeros(shape)], [None])
+        Encoder(SMALL, joints=5).encode_packed([torch.zeros(shape)], [None])
 
 
 @pytest.mark.parametrize("sizes", [{"width": 10, "heads": 4}, {"width": 12, "heads": 4}, {"heads": 0}, {"width": 0}])

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder, EncoderConfig
-from slim_fast.model.files import load_encoder, read_config, save_encoder
-from slim_fast.skeletons import Topology, get_topology
+from slim_fast.model.files import describe, load_encoder, read_json, save_encoder
+from slim_fast.skeletons import get_topology
 
 CONFIG = EncoderConfig(width=16, depth=2, heads=4, ffn_ratio=3.0, registers=1)
 
@@ -44,13 +44,34 @@ def test_round_trip(folder, encoder):
     assert back.state_dict().keys() == encoder.state_dict().keys()
     assert all(torch.equal(t, encoder.state_dict()[name]) for name, t in back.state_dict().items())
     clips = torch.randn(2, 16, 17, 2)
-    assert torch.equal(back([clips], [None])[0], encoder([clips], [None])[0])
-    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
-    fields = read_config(folder)
-    assert Topology.from_dict(fields["topology"]) == get_topology("coco-17")
-    assert fields["channels"] == "xy"
-    assert fields["img_size"] == [64, 17]
-    assert fields["ffn_layer"] == "swiglufused"
+    assert torch.equal(back.encode_packed([clips], [None])[0], encoder.encode_packed([clips], [None])[0])
+    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors", "slim_fast.json"]
+    about = describe(folder)
+    assert (about.topology, about.channels, about.more) == (get_topology("coco-17"), "xy", {})
+    assert read_json(folder / "config.json")["img_size"] == [64, 17]
+
+
+def test_public_sizes_are_described_in_public_words_alone(folder):
+    """What the release does not know could trip its reader."""
+    save_encoder(Encoder(EncoderConfig(attention="visible")), folder, get_topology("ntu-25"), "xyz")
+    assert read_json(folder / "config.json") == {
+        "arch": "vit_tiny", "img_size": [64, 25], "patch_size": [8, 1], "in_chans": 3, "num_register_tokens": 4,
+        "ffn_layer": "swiglufused", "block_chunks": 0, "qkv_bias": True, "proj_bias": True, "ffn_bias": True,
+        "init_values": 0.0,
+    }  # fmt: skip
+    assert load_encoder(folder).config == EncoderConfig(attention="visible")
+    (folder / "slim_fast.json").unlink()
+    about = describe(folder)
+    assert (about.config, about.topology, about.channels) == (EncoderConfig(), get_topology("ntu-25"), "xyz")
+
+
+@pytest.mark.parametrize(
+    "more", [{"channels": "xyz"}, {"channels": "ab"}, {"channels": 2}, {"topology": get_topology("ntu-25").to_dict()}]
+)
+def test_files_that_contradict_each_other(folder, more):
+    (folder / "slim_fast.json").write_text(json.dumps(more))
+    with pytest.raises(UserError, match=r"slim_fast\.json speaks of"):
+        load_encoder(folder)
 
 
 def test_saving_again_replaces(folder, encoder):
@@ -63,7 +84,7 @@ def test_saving_again_replaces(folder, encoder):
 def test_the_public_format_needs_no_sizes(folder):
     """Only `arch` says how large a released encoder is."""
     save_encoder(Encoder(EncoderConfig()), folder, get_topology("ntu-25"), "xyz")
-    edit(folder, embed_dim=None, depth=None, num_heads=None, mlp_ratio=None, topology=None, channels=None)
+    assert "embed_dim" not in read_json(folder / "config.json")
     assert load_encoder(folder).config == EncoderConfig()
 
 

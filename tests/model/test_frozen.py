@@ -33,10 +33,10 @@ def test_same_answers(dtype, tolerance, attention):
     read = packed.reading([None, None])
     with torch.no_grad():
         for given in ({}, {"packed": packed}, {"packed": packed, "read": read}):
-            want, got = ours(views, masks, **given)[0], frozen(views, masks, **given)[0]
+            want, got = ours.encode_packed(views, masks, **given)[0], frozen.encode_packed(views, masks, **given)[0]
             assert (got - want).norm() <= tolerance * want.norm()
-        x = torch.randn(2, 3, 16, 5, 2, dtype=dtype)
-        pairs = zip(ours.get_intermediate_layers(x, 2, True), frozen.get_intermediate_layers(x, 2, True), strict=True)
+        clips = torch.randn(4, 16, 5, 3, dtype=dtype)
+        pairs = zip(ours.last_blocks(clips, None, 2), frozen.last_blocks(clips, None, 2), strict=True)
         for want, got in pairs:
             assert all((a - b).norm() <= tolerance * b.norm() for a, b in zip(got, want, strict=True))
 
@@ -45,18 +45,18 @@ def test_a_frozen_copy_stays_as_it_was_and_leaves_the_encoder_alone():
     ours, clips = encoder(), torch.randn(2, 16, 5, 3)
     frozen = freeze(ours, torch.bfloat16)
     assert ours.pos_embed.dtype == torch.float32
-    before = frozen([clips.bfloat16()], [None])[0]
+    before = frozen.encode_packed([clips.bfloat16()], [None])[0]
     assert before.dtype == torch.bfloat16
     assert not before.requires_grad
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.zero_()
-    assert torch.equal(frozen([clips.bfloat16()], [None])[0], before)
+    assert torch.equal(frozen.encode_packed([clips.bfloat16()], [None])[0], before)
 
 
 def test_nobody_present_is_no_clip():
     frozen = freeze(encoder(), torch.bfloat16)
-    assert frozen([torch.zeros(0, 16, 5, 3, dtype=torch.bfloat16)], [None])[0].shape == (0, 32)
+    assert frozen.encode_packed([torch.zeros(0, 16, 5, 3, dtype=torch.bfloat16)], [None])[0].shape == (0, 32)
 
 
 def test_what_a_frozen_encoder_cannot_do_is_said():
@@ -74,8 +74,8 @@ def test_what_a_frozen_encoder_cannot_do_is_said():
 
 def test_compiled_it_answers_the_same():
     frozen, clips = freeze(encoder()), torch.randn(2, 16, 5, 3)
-    want = frozen([clips], [None])[0]
-    got = torch.compile(frozen, backend="eager")([clips], [None])[0]
+    want = frozen.encode_packed([clips], [None])[0]
+    got = torch.compile(frozen.encode_packed, backend="eager")([clips], [None])[0]
     torch.testing.assert_close(got, want)
 
 

@@ -59,7 +59,7 @@ def test_equals_an_explicit_matrix_of_who_asks_whom():
     model = encoder()
     views = [torch.randn(2, 24, 5, 3).double(), torch.randn(3, 8, 5, 3).double()]
     masks = [torch.rand(2, 3, 5) < 0.5, torch.rand(3, 1, 5) < 0.5]
-    got, _ = model(views, masks)
+    got, _ = model.encode_packed(views, masks)
     want = [
         one_clip(model, x, m) for view, mask in zip(views, masks, strict=True) for x, m in zip(view, mask, strict=True)
     ]
@@ -76,7 +76,7 @@ def test_tokens_that_nobody_reads_are_left_out_and_change_nothing():
     assert without.visible is not None
     assert int((~without.visible).sum()) == int(masks[0].sum())
     places = masked_places(masks[0].flatten(1), None)[0]
-    outs = [model(views, masks, packed, packed.reading([places, None]))[0] for packed in (whole, without)]
+    outs = [model.encode_packed(views, masks, packed, packed.reading([places, None]))[0] for packed in (whole, without)]
     torch.testing.assert_close(*outs, rtol=1e-10, atol=1e-10)
     parameters = list(model.parameters())
     for a, b in zip(*(torch.autograd.grad(x.square().sum(), parameters) for x in outs), strict=True):
@@ -88,9 +88,9 @@ def test_without_masks_it_is_attention_to_all():
     views = [torch.randn(2, 24, 5, 3).double()]
     packed = model.pack(views, [None], [True])
     assert packed.visible is None and packed.index is None  # noqa: PT018
-    got = model(views, [None])[0]
+    got = model.encode_packed(views, [None])[0]
     model.config = EncoderConfig(width=16, depth=3, heads=2, registers=2)
-    assert torch.equal(got, model(views, [None])[0])
+    assert torch.equal(got, model.encode_packed(views, [None])[0])
 
 
 def test_packing_without_tokens_says_where_the_others_lie():
@@ -110,7 +110,7 @@ def test_all_or_nothing_masked(everything):
     views = [torch.randn(2, 16, 5, 3).double()]
     mask = torch.full((2, 2, 5), everything)
     packed = model.pack(views, [mask], [True])
-    out, _ = model(views, [mask], packed, packed.reading([None]))
+    out, _ = model.encode_packed(views, [mask], packed, packed.reading([None]))
     assert out.isfinite().all()
     assert len(packed.time) == (2 * 3 if everything else 2 * 13)
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slim_fast.model.encoder import Encoder
-from slim_fast.model.files import load_encoder
+from slim_fast import SLiMEncoder
 
 SHARED = Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 PARITY = SHARED / "parity"
@@ -22,8 +21,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_encoder(PARITY).eval()
+def encoder() -> SLiMEncoder:
+    return SLiMEncoder.from_pretrained(PARITY)
 
 
 @pytest.fixture(scope="module")

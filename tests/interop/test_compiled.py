@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast import SLiMEncoder
+from slim_fast.model.encoder import EncoderConfig
 
 CONFIG = EncoderConfig(width=32, depth=2, heads=2, registers=2)
 
 
-def encoder() -> Encoder:
-    model = Encoder(CONFIG, joints=5)
+def encoder() -> SLiMEncoder:
+    model = SLiMEncoder(5, config=CONFIG)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model
@@ -31,7 +32,7 @@ def test_forward_and_backward_compile_in_one_graph(backend):
     masks = [torch.rand(3, 2, 5) < 0.5, None]
 
     def run(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        return model([a, b], [mask, None])[0]
+        return model.encode_packed([a, b], [mask, None])[0]
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     outs = [function(*views, masks[0]) for function in (run, compiled)]
@@ -44,11 +45,13 @@ def test_forward_and_backward_compile_in_one_graph(backend):
 
 def test_other_batches_and_lengths_compile_too(backend):
     model = encoder().eval()
-    compiled = torch.compile(lambda x: model.get_intermediate_layers(x, 2, True), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        lambda x: model.get_intermediate_layers(x, 2, return_class_token=True), fullgraph=True, backend="aot_eager"
+    )
     with torch.no_grad():
         for batch, frames in ((2, 16), (3, 16), (3, 24), (4, 8)):
             clips = torch.randn(batch, 3, frames, 5, 2)
-            pairs = zip(compiled(clips), model.get_intermediate_layers(clips, 2, True), strict=True)
+            pairs = zip(compiled(clips), model.get_intermediate_layers(clips, 2, return_class_token=True), strict=True)
             for got, want in pairs:
                 torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
@@ -60,7 +63,7 @@ def test_export_with_free_batch(backend):
             self.encoder = encoder()
 
         def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-            return self.encoder.get_intermediate_layers(clips, 1, True)[0]
+            return self.encoder.get_intermediate_layers(clips, 1, return_class_token=True)[0]
 
     module = Features().eval()
     batch = torch.export.Dim("batch", min=1, max=64)

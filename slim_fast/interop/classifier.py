@@ -1,0 +1,159 @@
+"""Classification and fine-tuning: a linear head on the encoder's features of everybody present."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from slim_fast.errors import UserError
+from slim_fast.interop.checkpoint import Checkpoint
+from slim_fast.interop.encoder import SLiMEncoder
+from slim_fast.interop.people import present_people
+from slim_fast.model.encoder import EncoderConfig
+from slim_fast.model.files import Description, fill
+from slim_fast.skeletons import Topology
+
+TokenPool = Literal["cls", "mean", "cls+mean"]
+PeoplePool = Literal["sum", "mean", "max"]
+_HEAD_SPREAD = 0.01
+
+
+class SLiMClassifier(SLiMEncoder):
+    """The encoder with a head, `head`, in timm's terms (paper section 4, fine-tuning and linear protocols).
+
+    Args:
+        num_classes: logits; 0: no head, the pooled features come out.
+        pool: what of a person's tokens the head reads: CLS, the mean patch, or both (the released protocol).
+        people_pool: how people are put together; the empty ones never count. The released protocol sums.
+        dropout: of the pooled features, in training.
+        topology, channels, config, skip_empty, resample: see SLiMEncoder.
+    """
+
+    head: nn.Module
+
+    def __init__(
+        self,
+        num_classes: int = 60,
+        topology: Topology | str | int = "ntu-25",
+        channels: str = "xyz",
+        config: EncoderConfig | None = None,
+        *,
+        pool: TokenPool = "cls+mean",
+        people_pool: PeoplePool = "sum",
+        dropout: float = 0.0,
+        skip_empty: bool = True,
+        resample: bool = False,
+    ) -> None:
+        super().__init__(topology, channels, config, skip_empty=skip_empty, resample=resample)
+        for name, value, known in (
+            ("pool", pool, ("cls", "mean", "cls+mean")),
+            ("people_pool", people_pool, ("sum", "mean", "max")),
+        ):
+            if value not in known:
+                raise UserError(f"{name}={value!r} is not known: choose one of {', '.join(known)}.")
+        self.pool, self.people_pool = pool, people_pool
+        self.head_drop = nn.Dropout(dropout)
+        self.reset_classifier(num_classes)
+
+    @property
+    def num_features(self) -> int:
+        """What the head reads."""
+        return self.config.width * (2 if self.pool == "cls+mean" else 1)
+
+    @property
+    def head_hidden_size(self) -> int:
+        """What the head reads."""
+        return self.num_features
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new head; 0 classes: none. Raises: UserError for a negative number."""
+        if num_classes < 0:
+            raise UserError(f"num_classes={num_classes}: must be at least 0.")
+        self.num_classes = num_classes
+        if not num_classes:
+            self.head = nn.Identity()
+            return
+        head = nn.Linear(self.num_features, num_classes).to(self.pos_embed.device, self.pos_embed.dtype)
+        nn.init.trunc_normal_(head.weight, std=_HEAD_SPREAD)
+        nn.init.zeros_(head.bias)
+        self.head = head
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters, beside biases and norms, that fine-tuning does not decay."""
+        return {"cls_token", "pos_embed", "register_tokens", "mask_token"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers for layer-wise learning rates, in timm's form."""
+        stem = r"^(cls_token|pos_embed|register_tokens|mask_token|patch_embed)"
+        return {"stem": stem, "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+
+    def forward(  # type: ignore[override]  # classifiers are asked for logits
+        self, x: Tensor, people: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, num_classes) of clips (B, C, T, V, M). people: (B, M) bool, who is there; None: who is not all
+        zeros.
+        """
+        there = present_people(x, self.channel_names) if people is None else people
+        return self.forward_head(self.forward_features(x, people=there))
+
+    def forward_head(self, features: Mapping[str, Tensor], pre_logits: bool = False) -> Tensor:
+        """Logits (B, num_classes), or what the head reads (B, num_features), of what `forward_features` gave."""
+        parts = {"cls": features["x_norm_clstoken"], "mean": features["x_norm_patchtokens"].mean(1)}
+        each = torch.cat([parts[name] for name in self.pool.split("+")], -1)  # (B * M, F)
+        people = features["people"]
+        pooled = pool_people(each.unflatten(0, people.shape), people, self.people_pool)
+        return pooled if pre_logits else self.head(self.head_drop(pooled.to(self._head_dtype)))
+
+    @property
+    def _head_dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.head.parameters()), self.pos_embed.dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_or_dir: str | Path,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        **options: Any,
+    ) -> Self:
+        """As SLiMEncoder's. A classifier comes with its head and settings; an encoder gets a new head.
+
+        options: of the constructor; num_classes other than the checkpoint's: a new head.
+        """
+        return super().from_pretrained(repo_or_dir, subfolder, revision, cache_dir, token, **options)
+
+    @classmethod
+    def _described(cls, about: Description, **options: Any) -> Self:
+        kept = {k: v for k, v in about.more.items() if k in ("num_classes", "pool", "people_pool")}
+        return cls(topology=about.topology, channels=about.channels, config=about.config, **{**kept, **options})
+
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Load all weights of `checkpoint`; a head of other sizes or none leaves this one as it is."""
+        own = {k: v for k, v in self.state_dict().items() if k.startswith("head.")}
+        theirs = {k: v for k, v in checkpoint.weights.items() if k.startswith("head.")}
+        alike = own.keys() == theirs.keys() and all(own[k].shape == theirs[k].shape for k in own)
+        backbone = {k: v for k, v in checkpoint.weights.items() if not k.startswith("head.")}
+        fill(self, {**backbone, **(theirs if alike else own)}, checkpoint.source)
+
+    def _more(self) -> Mapping[str, Any]:
+        return {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool}
+
+
+def pool_people(features: Tensor, present: Tensor, how: PeoplePool) -> Tensor:
+    """(B, M, F), present (B, M) bool -> (B, F): over those present; zeros where nobody is."""
+    there = present[..., None]
+    if how == "max":
+        most = features.masked_fill(~there, -torch.inf).amax(1)
+        return most.masked_fill(~there.any(1), 0)
+    total = (features * there).sum(1)
+    return total if how == "sum" else total / there.sum(1).clamp_min(1)
