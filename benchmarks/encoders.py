@@ -53,7 +53,8 @@ def compiler_missing() -> str:
     return "" if found else "no C++ compiler is on the PATH, so torch.compile has none"
 
 
-def _spread(model: nn.Module) -> None:
+def spread(model: nn.Module) -> None:
+    """Move all weights away from where training begins."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=SPREAD)
@@ -62,11 +63,11 @@ def _spread(model: nn.Module) -> None:
 def _slim(joints: int) -> Encoder:
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(), joints)
-    _spread(encoder)
+    spread(encoder)
     return encoder.eval()
 
 
-def _first(features: Tensor) -> list[float]:
+def first_numbers(features: Tensor) -> list[float]:
     """Four numbers of the first token, by which encoders that should be the same are compared."""
     return features.flatten()[:4].tolist()
 
@@ -80,7 +81,7 @@ def ours(clips: Clips, precision: str, device: str) -> Run:
     def run() -> list[float]:
         people = x.flatten(0, 1)
         _, cls = encoder.last_blocks(people[people.flatten(1).any(1)], None, 1)[0]
-        return _first(cls)
+        return first_numbers(cls)
 
     return run
 
@@ -96,7 +97,7 @@ def slim_eager(clips: Clips, precision: str, device: str, compiled: bool = False
 
     @torch.no_grad()
     def run() -> list[float]:
-        return _first(model(x))
+        return first_numbers(model(x))
 
     return run
 
@@ -110,7 +111,7 @@ def mae(
     """
     torch.manual_seed(0)
     model = SkeletonEncoder(MAEConfig(joints=clips.joints, attention="explicit" if explicit else "sdpa"))
-    _spread(model)
+    spread(model)
     model.eval().to(device, PRECISIONS[precision])
     x = clips.draw(MAE_FRAMES, precision, device).flatten(0, 1)
     if compiled:
@@ -118,7 +119,7 @@ def mae(
 
     @torch.no_grad()
     def run() -> list[float]:
-        return _first(torch.cat([model(part) for part in x.split(piece or len(x))]))
+        return first_numbers(torch.cat([model(part) for part in x.split(piece or len(x))]))
 
     return run
 

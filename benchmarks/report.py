@@ -15,12 +15,14 @@ from typing import Any
 from benchmarks import flops
 from benchmarks.charts import CHARTS
 from benchmarks.records import RESULTS, newest, read
-from benchmarks.runs import accuracy_table, attention_table
+from benchmarks.runs import accuracy_table, attention_table, transfer_table
 from benchmarks.tables import TABLES, tables
 from slim_fast.errors import UserError
 from slim_fast.training.checkpoint import write_atomically
 
 ROOT = Path(__file__).parents[1]
+OPTIONAL = ("transfer",)
+"""Sections whose markers a README may lack."""
 Result = dict[str, Any]
 
 
@@ -114,9 +116,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not markdown and not accuracies:
             raise UserError(f"{options.results} holds no results: run `pytest benchmarks/ --benchmark-only --record`.")
         sections = {"benchmarks": markdown, "runs": accuracies, "attention": attention, "flops": flops.summary()}
+        sections["transfer"] = transfer_table(options.results / "transfer")
         for section, content in sections.items():
             print(content)
-            if options.write:
+            if options.write and (section not in OPTIONAL or f"<!-- {section}:" in options.readme.read_text("utf-8")):
                 splice(options.readme, section, content)
     except UserError as failure:
         print(f"error: {failure}", file=sys.stderr)

@@ -1,5 +1,5 @@
 """Summaries of pre-training runs on file as the README's tables of accuracies: benchmarks/results/runs/*.json, and
-results/attention/<recordings>-<all or visible>-<seed>.json.
+results/attention/<recordings>-<all or visible>-<seed>.json, and results/transfer/*.json of benchmarks.transfer.
 """
 
 from __future__ import annotations
@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 SOURCES = ("", "_random_encoder", "_coordinates")
+TRANSFER = {
+    "random_encoder": "random encoder",
+    "shuffled": "joints shuffled",
+    "transferred": "transferred",
+    "pretrained": "pre-trained on it",
+}
 
 
 def accuracy_table(folder: Path) -> str:
@@ -47,6 +53,29 @@ def attention_table(folder: Path) -> str:
         for (recordings, kind), runs in groups.items()
     ]
     return "\n".join([head, "|---|---" + "|---:" * 5 + "|", *rows])
+
+
+def transfer_table(folder: Path) -> str:
+    """Markdown: means over seeds, and their range, of each encoder on each target; "" when there is no record."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for centre, key in (("its own", "accuracies"), ("the source's", "centred")):
+            groups.setdefault((record["target"], centre), []).append(record[key])
+    if not groups:
+        return ""
+    rows = []
+    for (target, centre), runs in groups.items():
+        cells = [
+            _range([run[encoder] for run in runs], key) if encoder in runs[0] else "–"
+            for key in ("knn_top1", "linear_top1")
+            for encoder in TRANSFER
+        ]
+        rows.append(f"| {target} | {centre} | {len(runs)} | {' | '.join(cells)} |")
+    names = " | ".join(TRANSFER.values())
+    return "\n".join(
+        [f"| target | centre | seeds | 1-NN: {names} | linear: {names} |", "|---|---" + "|---:" * 9 + "|", *rows]
+    )
 
 
 def _range(runs: list[dict[str, Any]], name: str) -> str:

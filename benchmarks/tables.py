@@ -80,6 +80,22 @@ TABLES = {
             "ours / faster (%)": quartiles("share_of_fastest", scale=100),
         },
     ),
+    "drop_in": Table(
+        "The drop-in encoder",
+        "Milliseconds of a call and clips a second by each way in which other code runs SLiMEncoder, against SLiM's "
+        "encoder in eager PyTorch in the same precision, which computes all places. Clips come and features go in "
+        "float32.",
+        {
+            **cases("path", "clips"),
+            "people": people,
+            **cases("precision"),
+            "ours, ms": milliseconds("ours"),
+            "eager, ms": milliseconds("baseline"),
+            "ours, clips/s": rate("ours", "clips"),
+            "eager / ours": ratio,
+            **PEAKS,
+        },
+    ),
     "baseline_training": Table(
         "Training step against other methods",
         "Samples a second of our whole optimisation step and of the masked methods' on as many clips, and MB by which "

@@ -13,10 +13,12 @@ _HOMES = {"SLiMEncoder": "interop.encoder", "SLiMClassifier": "interop.classifie
 
 def __getattr__(name: str) -> Any:
     """Public names, imported when asked for: commands that need no encoder start without torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "interop":  # for trainers that walk dotted names down from here
+        return import_module(f"{__name__}.interop")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -8,7 +8,8 @@ from slim_kernels.products import linear, packed
 
 
 class FrozenBlock:
-    """linear_residual of norm_attention, then norm_swiglu, of one dtype throughout and without gradients.
+    """linear_residual of norm_attention, then norm_swiglu, without gradients: products in the maps' dtype, norms and
+    residuals in the norms', which may be wider.
 
     Args:
         norm1, norm2: weight and bias (D,) of the LayerNorms.
@@ -32,7 +33,8 @@ class FrozenBlock:
         width = len(norm1[0])
         order = pairs(width, heads)
         self._heads, self._eps = heads, eps
-        self._exact = torch.promote_types(norm1[0].dtype, torch.float32)
+        self._dtype = qkv[0].dtype
+        self._exact = torch.promote_types(self._dtype, torch.float32)
         with torch.no_grad():
             self._norm1, self._norm2 = ((weight.clone(), bias.clone()) for weight, bias in (norm1, norm2))
             self._qkv = packed(qkv[0][order]), qkv[1][order]
@@ -46,6 +48,6 @@ class FrozenBlock:
         """(total, D) packed tokens -> (total, D); cu_seqlens, time and visible: see `packed_attention`."""
         width = x.shape[1]
         chunks = chunks_of(cu_seqlens, None, time, visible, self._heads, width // self._heads, self._exact)
-        normed = torch.native_layer_norm(x, (width,), *self._norm1, self._eps)[0]
-        x = linear(attend_chunks(normed, *self._qkv, chunks), *self._proj).add_(x)
+        normed = torch.native_layer_norm(x, (width,), *self._norm1, self._eps)[0].to(self._dtype)
+        x = x + linear(attend_chunks(normed, *self._qkv, chunks), *self._proj)
         return feed_forward(x, *self._norm2, self._w12, self._b12, *self._w3, self._eps)

@@ -1,7 +1,8 @@
 """Small tensors that are asked for again and again are made once."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,6 +12,20 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_holder = threading.local()
+
+
+@contextmanager
+def holding() -> Iterator[list[Any]]:
+    """Gives a list that collects what kept functions return to this thread meanwhile.
+
+    A captured CUDA graph reads it where it lies, so it must live as long as the graph, however much is kept since.
+    """
+    before, _holder.results = getattr(_holder, "results", None), []
+    try:
+        yield _holder.results
+    finally:
+        _holder.results = before
 
 
 def kept(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -32,17 +47,18 @@ def kept(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
             tensors = [x for x in given if isinstance(x, Tensor)]
             key = tuple((id(x), x.dtype, x.shape) if isinstance(x, Tensor) else x for x in given)
             found = results.get(key)
-            if found is not None and all(map(torch.equal, tensors, found[0])):
-                return found[1]
-            with torch.inference_mode(False):
-                made = function(*arguments, **named)
-                copies = [x.clone() for x in tensors]
-            with lock:
-                results.pop(key, None)
-                while len(results) >= size:
-                    results.pop(next(iter(results)))
-                results[key] = copies, made
-            return made
+            if found is None or not all(map(torch.equal, tensors, found[0])):
+                with torch.inference_mode(False):
+                    made = function(*arguments, **named)
+                    found = [x.clone() for x in tensors], made
+                with lock:
+                    results.pop(key, None)
+                    while len(results) >= size:
+                        results.pop(next(iter(results)))
+                    results[key] = found
+            if (held := getattr(_holder, "results", None)) is not None:
+                held.append(found[1])
+            return found[1]
 
         return call
 

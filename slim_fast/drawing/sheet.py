@@ -129,7 +129,7 @@ class _Sheet:
         self.picture = style.new_figure(width, height)
         self.axes = self.picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
-        self.ink = _Ink(_sides(topology), topology.bones)
+        self.ink = _Ink(joint_sides(topology), topology.bones)
         people = max(int(np.isfinite(pose).any((1, 2)).sum()) for row in rows for pose in row.poses)
         _legend(self.axes, width, people > 1, any(row.masks is not None for row in rows))
 
@@ -182,7 +182,7 @@ def _legend(axes: Axes, width: float, two_people: bool, masks: bool) -> None:
     )  # fmt: skip
 
 
-def _sides(topology: Topology) -> list[str]:
+def joint_sides(topology: Topology) -> list[str]:
     """ "left", "right" or "trunk" for each joint, by its name or that of its part."""
     sides = ["trunk"] * topology.num_joints
     for part, joints in topology.parts.items():

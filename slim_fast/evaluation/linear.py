@@ -10,30 +10,35 @@ DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 def linear_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, held_out: Tensor
 ) -> tuple[float, float]:
-    """Test accuracy of multinomial logistic regression on standardised features, and the weight decay it was fitted
-    with.
+    """Test accuracy of `linear_head`, and the weight decay it was fitted with. test (S, D), labels int64."""
+    classes = int(torch.cat([train_labels, test_labels]).max()) + 1
+    weight, bias, decay = linear_head(train, train_labels, held_out, classes)
+    return ((test @ weight.t() + bias).argmax(1) == test_labels).float().mean().item(), decay
 
-    The decay is chosen among DECAYS on the training rows where `held_out` (N,) bool is true, never on the test rows;
-    then all training rows are fitted. train (N, D), test (S, D), labels int64.
+
+def linear_head(train: Tensor, labels: Tensor, held_out: Tensor, classes: int) -> tuple[Tensor, Tensor, float]:
+    """Multinomial logistic regression on standardised features, as a map of the features as they are: weight (classes,
+    D), bias (classes,), and the weight decay it was fitted with.
+
+    The decay is chosen among DECAYS on the rows where `held_out` (N,) bool is true; then all rows are fitted. train
+    (N, D), labels int64 (N,).
     """
     mean, spread = train.mean(0), train.std(0, correction=0)
     spread = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)  # a feature that is constant but for rounding
-    train, test = (train - mean) / spread, (test - mean) / spread
-    if train.shape[1] > len(train):  # the weights lie in the span of the training rows: fewer numbers, the same optimum
-        basis = torch.linalg.qr(train.t()).Q
-        train, test = train @ basis, test @ basis
-    classes = int(torch.cat([train_labels, test_labels]).max()) + 1
-
-    def accuracy(decay: float, fit: Tensor, fit_labels: Tensor, score: Tensor, score_labels: Tensor) -> float:
-        weight, bias = _fit(fit, fit_labels, classes, decay)
-        return ((score @ weight.t() + bias).argmax(1) == score_labels).float().mean().item()
-
+    x, basis = (train - mean) / spread, None
+    if x.shape[1] > len(x):  # the weights lie in the span of the training rows: fewer numbers, the same optimum
+        basis = torch.linalg.qr(x.t()).Q
+        x = x @ basis
     rest = ~held_out
-    decay = max(
-        DECAYS,
-        key=lambda d: accuracy(d, train[rest], train_labels[rest], train[held_out], train_labels[held_out]),
-    )
-    return accuracy(decay, train, train_labels, test, test_labels), decay
+
+    def accuracy(decay: float) -> float:
+        weight, bias = _fit(x[rest], labels[rest], classes, decay)
+        return ((x[held_out] @ weight.t() + bias).argmax(1) == labels[held_out]).float().mean().item()
+
+    decay = max(DECAYS, key=accuracy)
+    weight, bias = _fit(x, labels, classes, decay)
+    weight = (weight if basis is None else weight @ basis.t()) / spread
+    return weight, bias - weight @ mean, decay
 
 
 def _fit(x: Tensor, labels: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,14 @@
 """The encoder for other code bases."""
+
+from typing import Any
+
+_ADAPTERS = ("ctrgcn", "mamp", "mmaction2", "pyskl", "skateformer", "timm")
+
+
+def __getattr__(name: str) -> Any:
+    """Adapters, imported when asked for: MAMP's trainer walks dotted names down from the top package."""
+    if name not in _ADAPTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(f"{__name__}.{name}")

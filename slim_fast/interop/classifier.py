@@ -13,14 +13,14 @@ from typing_extensions import Self
 from slim_fast.errors import UserError
 from slim_fast.interop.checkpoint import Checkpoint
 from slim_fast.interop.encoder import SLiMEncoder
-from slim_fast.interop.people import present_people
 from slim_fast.model.encoder import EncoderConfig
-from slim_fast.model.files import Description, fill
+from slim_fast.model.files import Description
 from slim_fast.skeletons import Topology
 
 TokenPool = Literal["cls", "mean", "cls+mean"]
 PeoplePool = Literal["sum", "mean", "max"]
 _HEAD_SPREAD = 0.01
+_OF_HEAD = ("num_classes", "pool")  # what a trained head is for
 
 
 class SLiMClassifier(SLiMEncoder):
@@ -29,8 +29,9 @@ class SLiMClassifier(SLiMEncoder):
     Args:
         num_classes: logits; 0: no head, the pooled features come out.
         pool: what of a person's tokens the head reads: CLS, the mean patch, or both (the released protocol).
-        people_pool: how people are put together; the empty ones never count. The released protocol sums.
-        dropout: of the pooled features, in training.
+        people_pool: how people are put together, without those who are skipped as empty; zeros where nobody is. The
+            released protocol sums.
+        dropout: share of the pooled features that is dropped, in training only.
         topology, channels, config, skip_empty, resample: see SLiMEncoder.
     """
 
@@ -74,14 +75,15 @@ class SLiMClassifier(SLiMEncoder):
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new head; 0 classes: none. Raises: UserError for a negative number."""
-        if num_classes < 0:
-            raise UserError(f"num_classes={num_classes}: must be at least 0.")
+        """A new head; 0 classes: none. Raises: UserError for anything but a whole number of at least 0."""
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise UserError(f"num_classes={num_classes!r}: must be a whole number of at least 0.")
         self.num_classes = num_classes
         if not num_classes:
             self.head = nn.Identity()
             return
-        head = nn.Linear(self.num_features, num_classes).to(self.pos_embed.device, self.pos_embed.dtype)
+        like = self.pos_embed
+        head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
         nn.init.trunc_normal_(head.weight, std=_HEAD_SPREAD)
         nn.init.zeros_(head.bias)
         self.head = head
@@ -92,17 +94,16 @@ class SLiMClassifier(SLiMEncoder):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layers for layer-wise learning rates, in timm's form."""
-        stem = r"^(cls_token|pos_embed|register_tokens|mask_token|patch_embed)"
+        stem = r"^(?:cls_token|pos_embed|register_tokens|mask_token|patch_embed)"
         return {"stem": stem, "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
 
     def forward(  # type: ignore[override]  # classifiers are asked for logits
         self, x: Tensor, people: Tensor | None = None
     ) -> Tensor:
-        """Logits (B, num_classes) of clips (B, C, T, V, M). people: (B, M) bool, who is there; None: who is not all
-        zeros.
+        """Logits (B, num_classes) of clips (B, C, T, V, M), in the clips' dtype. people: (B, M) bool, who is there;
+        None: who is not all zeros.
         """
-        there = present_people(x, self.channel_names) if people is None else people
-        return self.forward_head(self.forward_features(x, people=there))
+        return self.forward_head(self.forward_features(x, people=people))
 
     def forward_head(self, features: Mapping[str, Tensor], pre_logits: bool = False) -> Tensor:
         """Logits (B, num_classes), or what the head reads (B, num_features), of what `forward_features` gave."""
@@ -110,11 +111,10 @@ class SLiMClassifier(SLiMEncoder):
         each = torch.cat([parts[name] for name in self.pool.split("+")], -1)  # (B * M, F)
         people = features["people"]
         pooled = pool_people(each.unflatten(0, people.shape), people, self.people_pool)
-        return pooled if pre_logits else self.head(self.head_drop(pooled.to(self._head_dtype)))
-
-    @property
-    def _head_dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.head.parameters()), self.pos_embed.dtype)
+        if pre_logits:
+            return pooled
+        dtype = next(self.head.parameters(), pooled).dtype
+        return self.head(self.head_drop(pooled).to(dtype)).to(pooled.dtype)
 
     @classmethod
     def from_pretrained(
@@ -126,24 +126,30 @@ class SLiMClassifier(SLiMEncoder):
         token: str | bool | None = None,
         **options: Any,
     ) -> Self:
-        """As SLiMEncoder's. A classifier comes with its head and settings; an encoder gets a new head.
+        """As SLiMEncoder's. A classifier comes with its head and pools, an encoder gets a new head.
 
-        options: of the constructor; num_classes other than the checkpoint's: a new head.
+        options: of the constructor; num_classes or pool other than the checkpoint's: a new head. Dropout is not kept.
         """
         return super().from_pretrained(repo_or_dir, subfolder, revision, cache_dir, token, **options)
 
     @classmethod
     def _described(cls, about: Description, **options: Any) -> Self:
         kept = {k: v for k, v in about.more.items() if k in ("num_classes", "pool", "people_pool")}
-        return cls(topology=about.topology, channels=about.channels, config=about.config, **{**kept, **options})
+        return super()._described(about, **{**kept, **options})
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Load all weights of `checkpoint`; a head of other sizes or none leaves this one as it is."""
-        own = {k: v for k, v in self.state_dict().items() if k.startswith("head.")}
-        theirs = {k: v for k, v in checkpoint.weights.items() if k.startswith("head.")}
-        alike = own.keys() == theirs.keys() and all(own[k].shape == theirs[k].shape for k in own)
-        backbone = {k: v for k, v in checkpoint.weights.items() if not k.startswith("head.")}
-        fill(self, {**backbone, **(theirs if alike else own)}, checkpoint.source)
+        """Load all weights of `checkpoint`; where it has no head, or one of other classes or for another pool, this
+        one's stays.
+
+        Raises: UserError as `from_pretrained`.
+        """
+        own, theirs = (
+            {name: tensor for name, tensor in weights.items() if name.startswith("head.")}
+            for weights in (self.state_dict(), checkpoint.weights)
+        )
+        about = checkpoint.about.more
+        meant = "num_classes" in about and all(about.get(k, v) == v for k, v in self._more().items() if k in _OF_HEAD)
+        checkpoint.fill(self, theirs if meant else own)
 
     def _more(self) -> Mapping[str, Any]:
         return {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,9 @@ from slim_fast.interop.checkpoint import Checkpoint, read_checkpoint
 from slim_fast.interop.graphs import Graphs
 from slim_fast.interop.layouts import check_clips
 from slim_fast.interop.people import People, fold, present_people, resample
+from slim_fast.interop.transfer import to_skeleton
 from slim_fast.model.encoder import Encoder, EncoderConfig
-from slim_fast.model.files import Description, fill, save_encoder
+from slim_fast.model.files import Description, save_encoder
 from slim_fast.model.frozen import freeze
 from slim_fast.skeletons import Topology, get_topology
 from slim_fast.training.machine import choose_dtype
@@ -86,25 +88,29 @@ class SLiMEncoder(Encoder):
         """The encoder in an encoder or run folder, a .pth file or a Hugging Face repository ("owner/name"), in eval
         mode. Nothing in any of them is executed.
 
-        options: of the constructor, skip_empty and resample.
+        Weights are float32, whatever they were saved in.
+        options: of the constructor: skip_empty and resample, which no checkpoint keeps; topology, channels and config
+            instead of the checkpoint's, where it does not say or guesses (see `read_checkpoint`).
         Raises: UserError when there is nothing of that name, no network, or when tensors are missing, extra or of
-            another shape (all named).
+            another shape (all named); TypeError for other options.
         """
         checkpoint = read_checkpoint(repo_or_dir, subfolder, revision, cache_dir, token)
+        if given := sorted(options.keys() & {"topology", "channels", "config"}):
+            checkpoint = replace(checkpoint, described_by=f"the given {' and '.join(given)}")
         encoder = cls._described(checkpoint.about, **options)
         encoder.load_checkpoint(checkpoint)
         return encoder.eval()
 
     @classmethod
     def _described(cls, about: Description, **options: Any) -> Self:
-        return cls(about.topology, about.channels, about.config, **options)
+        return cls(**{"topology": about.topology, "channels": about.channels, "config": about.config, **options})
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Load all weights of `checkpoint`; a classifier's head is left out.
 
         Raises: UserError as `from_pretrained`.
         """
-        fill(self, {k: v for k, v in checkpoint.weights.items() if not k.startswith("head.")}, checkpoint.source)
+        checkpoint.fill(self, {})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors in the public format, and slim_fast.json with the skeleton.
@@ -129,6 +135,19 @@ class SLiMEncoder(Encoder):
 
         return upload(self.save_pretrained, repo_id, token, private, options)
 
+    def to_skeleton(self, topology: Topology | str, channels: str | None = None) -> Self:
+        """The same weights for another skeleton, and for other channels ("xyz", "xy", either with "c").
+
+        Joints are told by their names (`slim_fast.skeletons.correspondence`): each takes the embedding of the same
+        joint or the mean of related ones. Axes are turned so that up stays up, and left left where the format is known
+        (`slim_fast.interop.transfer.axis_map`); a coordinate that the new clips lack counts as 0 and a confidence as 1;
+        a channel that the weights lack is not looked at. Units stay, and so should the origin: clips are best centred
+        on the mean of joints that `correspondence(...).origin` weighs, where the old skeleton's centre was.
+        Raises: UserError for nameless joints, when no name is common, and for unknown channels.
+        Warns: of joints whose names are not known, which get their neighbours' embeddings.
+        """
+        return to_skeleton(self, topology, channels)
+
     def optimize(self, dtype: torch.dtype | Literal["auto"] | None = "auto", cuda_graphs: bool = False) -> Self:
         """A copy for inference alone, as fast as this machine allows.
 
@@ -147,6 +166,11 @@ class SLiMEncoder(Encoder):
         fast = freeze(self, dtype)
         fast._graphs = Graphs() if cuda_graphs else None
         return fast
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if self._graphs is not None:
+            self._graphs = Graphs()  # captured ones read the weights where they were
+        return super()._apply(fn, recurse)
 
     def forward(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slim_fast.errors import UserError
+from slim_fast.interop.checkpoint import first_line
 
 
 def upload(
@@ -19,7 +20,7 @@ def upload(
 ) -> str:
     """Commit what `save` writes into a folder to the repository; returns the commit's address.
 
-    Raises: UserError without huggingface_hub, or when the hub refuses.
+    Raises: UserError without huggingface_hub, or when the hub refuses; TypeError for unknown options.
     """
     try:
         from huggingface_hub import HfApi
@@ -29,10 +30,13 @@ def upload(
         save(Path(folder))
         try:
             api = HfApi(token=token)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options).commit_url)
+            # The hub puts the owner before a name without one.
+            whole_name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            return str(api.upload_folder(repo_id=whole_name, folder_path=folder, **options).commit_url)
+        except TypeError:
+            raise
         except Exception as error:  # huggingface_hub's own, its HTTP library's, and OSErrors
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise UserError(
-                f"Hugging Face did not take {repo_id} ({reason}). Check the name, the token's rights and the network."
+                f"Hugging Face did not take {repo_id} ({first_line(error)}). Check the name, the token's rights and "
+                "the network."
             ) from error

@@ -152,10 +152,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} cannot be read ({error}); copy or train the encoder again.") from error
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path | str) -> None:
-    """Load `weights` into `module`.
+def fill(
+    module: nn.Module, weights: Mapping[str, Tensor], source: Path | str, described_by: str = f"its {CONFIG}"
+) -> None:
+    """Load `weights` into `module`, in its dtype.
 
-    Raises: UserError naming every tensor that is missing, extra or of another shape.
+    Raises: UserError naming every tensor that is missing, extra, of another shape than `described_by` says, or not
+    floating-point.
     """
     expected = module.state_dict()
     wrong = [f"{name} is missing" for name in expected.keys() - weights.keys()]
@@ -165,8 +168,9 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path | str) -
         for name in expected.keys() & weights.keys()
         if weights[name].shape != expected[name].shape
     ]
+    wrong += [f"{name} is {t.dtype}" for name, t in weights.items() if not t.is_floating_point()]
     if wrong:
-        raise UserError(f"{source} does not fit its {CONFIG}: {'; '.join(sorted(wrong))}.")
+        raise UserError(f"{source} does not fit {described_by}: {'; '.join(sorted(wrong))}.")
     module.load_state_dict(weights)
 
 

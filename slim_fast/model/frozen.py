@@ -49,15 +49,20 @@ class _Frozen(nn.Module):
 
 
 def freeze(encoder: AnyEncoder, dtype: torch.dtype | None = None) -> AnyEncoder:
-    """A copy of `encoder`, in `dtype` if given, that answers the same without gradients, faster on a CPU.
+    """A copy of `encoder` that answers the same without gradients; its blocks' matrix products in `dtype`, if given.
 
-    There its blocks' weights are laid out once for the processor: the copy can't be trained, saved, copied or moved,
-    and torch.compile leaves its blocks alone.
+    Embedding, norms and residuals stay as they are: in bfloat16 they would make the error 1.6 times as large and, on a
+    CPU, save 1 % of the time. On a CPU the blocks' weights are laid out once for the processor: the copy can't be
+    trained, saved, copied or moved, and torch.compile leaves its blocks alone.
     Raises: UserError for a dtype that is not floating-point, and for a frozen encoder.
     """
     if dtype is not None and not dtype.is_floating_point:
         raise UserError(f"freeze: dtype={dtype} holds no floating-point numbers; use torch.float32 or torch.bfloat16.")
-    frozen = copy.deepcopy(encoder).to(dtype=dtype).eval().requires_grad_(False)
+    frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
+    for block in frozen.blocks:
+        assert isinstance(block, Block)
+        block.attn.to(dtype=dtype)
+        block.mlp.to(dtype=dtype)
     if frozen.pos_embed.device.type == "cpu":
         frozen.blocks = nn.ModuleList(_Frozen(block) for block in frozen.blocks)
     return frozen

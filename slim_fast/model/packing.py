@@ -59,7 +59,7 @@ class Packing:
         """This packing of whole sequences with masked tokens as queries only.
 
         masks: per group (sequences, T, V) bool or None; left_out: whether the group's masked tokens go altogether.
-        Their number is read on the host.
+        Where any do, their number is read on the host.
         """
         if all(mask is None for mask in masks):
             return self
@@ -70,6 +70,8 @@ class Packing:
                 seen[:, self.prefix :] = ~mask.flatten(1)
             visible.append(seen)
             emitted.append(seen if out else torch.ones_like(seen))
+        if not any(left_out):
+            return replace(self, visible=torch.cat([group.flatten() for group in visible]))
         lengths = torch.cat([group.sum(1) for group in emitted])
         index = torch.cat([group.flatten() for group in emitted]).nonzero()[:, 0]
         bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(torch.int32)

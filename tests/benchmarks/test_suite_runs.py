@@ -27,6 +27,7 @@ KINDS = [
     "visible_attention",
     "inference",
     "inference_share",
+    "drop_in",
     "baseline_training",
     "kernels",
     "scaling",

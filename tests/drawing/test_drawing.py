@@ -160,7 +160,7 @@ def test_nothing_drawable_still_makes_a_picture(tmp_path):
 @pytest.mark.parametrize("name", topology_names())
 def test_figures_have_two_equal_sides_and_a_bone_less_than_joints(name):
     topology = get_topology(name)
-    sides = sheet._sides(topology)
+    sides = sheet.joint_sides(topology)
     assert sides.count("left") == sides.count("right") > 0
     assert all((sides[j] == "trunk") == (topology.mirror[j] == j) for j in range(topology.num_joints))
     ink = sheet._Ink(sides, topology.bones)
@@ -172,7 +172,7 @@ def test_figures_have_two_equal_sides_and_a_bone_less_than_joints(name):
 def test_masked_joints_are_hollow_and_their_bones_pale():
     masked = np.zeros(25, bool)
     masked[[10, 11]] = True  # right wrist and hand: bones elbow-wrist, wrist-hand, hand-tip, hand-thumb
-    ink = sheet._Ink(sheet._sides(NTU), NTU.bones)
+    ink = sheet._Ink(sheet.joint_sides(NTU), NTU.bones)
     joints = clip()[0, :, :2, 0]
     ink.figure(joints, masked, 0)
     np.testing.assert_array_equal(ink.dots["white", style.FAINT], joints[[10, 11]])

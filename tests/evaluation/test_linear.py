@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slim_fast.evaluation import linear
-from slim_fast.evaluation.linear import DECAYS, linear_accuracy
+from slim_fast.evaluation.linear import DECAYS, linear_accuracy, linear_head
 
 
 def blobs(rows: int, width: int, classes: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -123,3 +123,17 @@ def test_it_works_inside_no_grad():
     train, labels = blobs(30, 3, 2, 0.3)
     with torch.no_grad():
         assert linear_accuracy(train, labels, train, labels, held_out(30))[0] == 1.0
+
+
+@pytest.mark.parametrize("rows", [200, 12])
+def test_a_head_is_the_optimum_on_standardised_features_and_reads_them_as_they_are(rows):
+    """At the minimum the gradient is zero: decay · w = mean of (truth - probability) · standardised feature."""
+    x = torch.randn(rows, 20) * torch.linspace(0.1, 5, 20) + torch.linspace(-3, 8, 20)
+    labels = (x[:, 3] > x[:, 3].median()).long() + (torch.arange(rows) % 2)
+    weight, bias, decay = linear_head(x, labels, torch.arange(rows) % 4 == 0, 3)
+    mean, spread = x.double().mean(0), x.double().std(0, correction=0)
+    residual = F.one_hot(labels, 3).double() - (x.double() @ weight.double().t() + bias.double()).softmax(1)
+    pull = residual.t() @ ((x.double() - mean) / spread) / rows
+    assert (pull - decay * weight.double() * spread).abs().max() <= 1e-3 * pull.abs().max() + 1e-5
+    assert residual.mean(0).abs().max() < 1e-4
+    assert weight.abs().max() > 1e-2

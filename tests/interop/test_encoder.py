@@ -203,7 +203,6 @@ def test_optimized_it_answers_the_same(make_encoder, dtype):
     encoder, x = make_encoder(), crowd()
     fast = encoder.optimize(dtype)
     assert isinstance(fast, SLiMEncoder)
-    assert fast.pos_embed.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     pairs = [
         (fast(x), encoder(x)),

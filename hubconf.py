@@ -1,0 +1,39 @@
+"""torch.hub.load(this repository, "slim_encoder", source="local"): the encoder without installing anything."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+dependencies = ["torch", "numpy", "safetensors"]
+
+_ROOT = Path(__file__).resolve().parent
+# Packages find their own modules later without the search path; this repository's go before installed ones.
+sys.path[:0] = [str(_ROOT), str(_ROOT / "kernels")]
+try:
+    import slim_kernels  # noqa: F401
+
+    from slim_fast import SLiMClassifier, SLiMEncoder, UserError
+finally:
+    del sys.path[:2]
+
+
+def slim_encoder(pretrained: Any = None, **options: Any) -> SLiMEncoder:
+    """SLiMEncoder.from_pretrained(pretrained, **options), a path or a hub name; without it, SLiMEncoder(**options).
+
+    Raises: UserError as these, and for True: no weights come with the code.
+    """
+    return _made(SLiMEncoder, pretrained, options)
+
+
+def slim_classifier(pretrained: Any = None, **options: Any) -> SLiMClassifier:
+    """SLiMClassifier.from_pretrained(pretrained, **options), or without it, SLiMClassifier(**options).
+
+    Raises: UserError as `slim_encoder`.
+    """
+    return _made(SLiMClassifier, pretrained, options)
+
+
+def _made(kind: Any, pretrained: Any, options: dict[str, Any]) -> Any:
+    if pretrained is True:
+        raise UserError("No weights come with the code: give pretrained=PATH, or a hub name (owner/name).")
+    return kind.from_pretrained(pretrained, **options) if pretrained else kind(**options)
