@@ -227,7 +227,7 @@ def norm_attention(
         or torch.compiler.is_compiling()
         or triton_wanted("packed_attention", x, product_dtype(weight))
     ):
-        qkv = norm_linear(x, norm_weight, norm_bias, weight, bias, eps).view(x.shape[0], 3, heads, -1)
+        qkv = norm_linear(x, norm_weight, norm_bias, weight, bias, eps).view(x.shape[0], 3, heads, width // heads)
         return packed_attention(
             qkv, cu_seqlens, max_seqlen, time=time, visible=visible, buckets=buckets
         ).flatten(1)  # fmt: skip

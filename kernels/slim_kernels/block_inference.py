@@ -23,6 +23,8 @@ _CHUNK_ROWS = 1 << 10
 # Sums of exponentials between this and its inverse are far from the ends of float32's range.
 _LEAST_SUM = 1e-30
 _SCRATCH = threading.local()
+Map = tuple[Tensor, Tensor]
+"""Weight (E, D), which may be packed, and bias (E,)."""
 
 
 def no_gradient(*tensors: Tensor) -> bool:
@@ -47,18 +49,22 @@ def attend(
     """norm_attention of x (total, D) without gradients, products in `dtype`."""
     exact = torch.promote_types(dtype, torch.float32)
     chunks = chunks_of(cu_seqlens, queries, time, visible, heads, x.shape[1] // heads, exact)
-    weight, bias = (v.index_select(0, pairs(x.shape[1], heads)).to(dtype) for v in (weight, bias))
-    return attend_chunks(torch.native_layer_norm(x, x.shape[1:], gamma, beta, eps)[0].to(dtype), weight, bias, chunks)
+    width = x.shape[1]
+    weight, bias = (v.index_select(0, pairs(width, heads)).to(dtype) for v in (weight, bias))
+    normed = torch.native_layer_norm(x, (width,), gamma, beta, eps)[0].to(dtype)
+    parts = (weight[:width], bias[:width]), (weight[width:], bias[width:])
+    return attend_chunks(normed, (weight, bias), parts, chunks)
 
 
-def attend_chunks(normed: Tensor, weight: Tensor, bias: Tensor, chunks: Sequence["Chunk"]) -> Tensor:
-    """The attention of normalised tokens (total, D), (total, D); weight (3 D, D), bias (3 D,) in the order of `pairs`.
+def attend_chunks(normed: Tensor, whole: Map, parts: tuple[Map, Map] | None, chunks: Sequence["Chunk"]) -> Tensor:
+    """The attention of normalised tokens (total, D), (total, D).
 
-    Only where all tokens ask may the weight be packed.
+    whole: to queries, keys and values, (3 D, D) and (3 D,) in the order of `pairs`; parts: to queries, and to keys and
+    values, which are needed where not all tokens ask.
     """
     out = torch.zeros_like(normed)
     for chunk in chunks:
-        q, k, v = _queries_keys_values(normed[chunk.rows], weight, bias, chunk)
+        q, k, v = _queries_keys_values(normed[chunk.rows], whole, parts, chunk)
         answers = out[chunk.rows][:: chunk.step].view(chunk.sequences, -1, chunk.heads, v.shape[2])
         _softmax_average(q, k, v, chunk.hidden, answers.transpose(1, 2))
     return out
@@ -124,16 +130,19 @@ def pairs(width: int, heads: int) -> Tensor:
     return torch.cat([queries_keys.view(2 * heads, 2, -1).transpose(1, 2).flatten(), values])
 
 
-def _queries_keys_values(normed: Tensor, weight: Tensor, bias: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
+def _queries_keys_values(
+    normed: Tensor, whole: Map, parts: tuple[Map, Map] | None, chunk: Chunk
+) -> tuple[Tensor, Tensor, Tensor]:
     """Each contiguous (s · H, n or N, d); queries and keys rotated."""
     width, heads, rotation = normed.shape[1], chunk.heads, chunk.turns
     dtype = torch.float32 if normed.dtype == torch.float16 else normed.dtype  # whose range scores may leave
     if chunk.step == 1:
-        qk, v = linear(normed, weight, bias).split([2 * width, width], 1)
+        qk, v = linear(normed, *whole).split([2 * width, width], 1)
         q, k = _head_by_head(_rotated(qk, rotation, chunk.sequences), 2, dtype)
     else:
-        q = linear(normed[:: chunk.step], weight[:width], bias[:width])
-        k, v = linear(normed, weight[width:], bias[width:]).split(width, 1)
+        assert parts is not None
+        q = linear(normed[:: chunk.step], *parts[0])
+        k, v = linear(normed, *parts[1]).split(width, 1)
         turn_q, turn_k = rotation[:, :: chunk.step, :heads], rotation[:, :, heads:]
         (q,) = _head_by_head(_rotated(q, turn_q, chunk.sequences), 1, dtype)
         (k,) = _head_by_head(_rotated(k, turn_k, chunk.sequences), 1, dtype)

@@ -16,6 +16,7 @@ class FrozenBlock:
         qkv, proj: weight and bias of (3 D, D) and (D, D).
         w12, w3: weight and bias of (2 F, D) and (D, F).
         heads: H, such that D is a multiple of 2 H.
+        reading: whether only some rows may be asked for.
     All are copied; later changes don't show.
     """
 
@@ -29,6 +30,7 @@ class FrozenBlock:
         w3: tuple[Tensor, Tensor],
         heads: int,
         eps: float = 1e-6,
+        reading: bool = False,
     ) -> None:
         width = len(norm1[0])
         order = pairs(width, heads)
@@ -37,17 +39,35 @@ class FrozenBlock:
         self._exact = torch.promote_types(self._dtype, torch.float32)
         with torch.no_grad():
             self._norm1, self._norm2 = ((weight.clone(), bias.clone()) for weight, bias in (norm1, norm2))
-            self._qkv = packed(qkv[0][order]), qkv[1][order]
+            weight, bias = qkv[0][order], qkv[1][order]
+            self._qkv, self._parts = (packed(weight), bias), None
+            if reading:
+                (q, kv), (b_q, b_kv) = (x.split([width, 2 * width]) for x in (weight, bias))
+                self._parts = (packed(q), b_q), (packed(kv), b_kv)
             self._proj, self._w3 = ((packed(weight), bias.clone()) for weight, bias in (proj, w3))
             (w1, w2), (b1, b2) = w12[0].chunk(2), w12[1].chunk(2)
             self._w12, self._b12 = (packed(w1), packed(w2)), (b1.clone(), b2.clone())
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # no compiler takes packed weights
     @torch.no_grad()
-    def __call__(self, x: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(total, D) packed tokens -> (total, D); cu_seqlens, time and visible: see `packed_attention`."""
+    def __call__(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        time: Tensor,
+        visible: Tensor | None = None,
+        queries: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """(total, D) packed tokens -> (total, D), or only the `rows` int64 (R,), (R, D), which lie among the queries.
+
+        cu_seqlens, time, visible and queries: see `packed_attention`.
+        """
         width = x.shape[1]
-        chunks = chunks_of(cu_seqlens, None, time, visible, self._heads, width // self._heads, self._exact)
+        chunks = chunks_of(cu_seqlens, queries, time, visible, self._heads, width // self._heads, self._exact)
         normed = torch.native_layer_norm(x, (width,), *self._norm1, self._eps)[0].to(self._dtype)
-        x = x + linear(attend_chunks(normed, *self._qkv, chunks), *self._proj)
+        attended = attend_chunks(normed, self._qkv, self._parts, chunks)
+        if rows is not None:
+            x, attended = x[rows], attended[rows]
+        x = x + linear(attended, *self._proj)
         return feed_forward(x, *self._norm2, self._w12, self._b12, *self._w3, self._eps)

@@ -19,19 +19,19 @@ AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
 class _Frozen(nn.Module):
     """Stands in for a Block; its weights are no parameters."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, last: bool) -> None:
         super().__init__()
         assert isinstance(block, Block)
         attn, mlp = block.attn, block.mlp
         norm1, qkv, proj, norm2, w12, w3 = (
             (layer.weight, layer.bias) for layer in (block.norm1, attn.qkv, attn.proj, block.norm2, mlp.w12, mlp.w3)
         )
-        self._block = FrozenBlock(norm1, qkv, proj, norm2, w12, w3, block.heads, NORM_EPS)
+        self._block = FrozenBlock(norm1, qkv, proj, norm2, w12, w3, block.heads, NORM_EPS, last)
         self._like = norm1[0].new_empty(0)
 
     def forward(self, x: Tensor, packed: Packing, read: Reading | None = None) -> Tensor:
-        x = self._block(x, packed.cu_seqlens, packed.time, packed.visible)
-        return x if read is None else x.index_select(0, read.rows)
+        asked = () if read is None else (read.queries, read.rows)
+        return self._block(x, packed.cu_seqlens, packed.time, packed.visible, *asked)
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         changed = change(self._like)
@@ -64,5 +64,5 @@ def freeze(encoder: AnyEncoder, dtype: torch.dtype | None = None) -> AnyEncoder:
         block.attn.to(dtype=dtype)
         block.mlp.to(dtype=dtype)
     if frozen.pos_embed.device.type == "cpu":
-        frozen.blocks = nn.ModuleList(_Frozen(block) for block in frozen.blocks)
+        frozen.blocks = nn.ModuleList(_Frozen(block, block is frozen.blocks[-1]) for block in frozen.blocks)
     return frozen

@@ -273,7 +273,7 @@ def test_garbage_and_truncated_pth_files(public, tmp_path):
         whole.append(buffer.getvalue())
     broken = [data[:keep] for data in whole for keep in (0, 1, 2, 10, 50, 300, 5000, len(data) // 2, len(data) - 1)]
     broken += [b"<!DOCTYPE html><html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", b"text " * 99]
-    broken += [bytes(range(256)) * 4, pickle.dumps([1])[:-1]]
+    broken += [bytes(range(256)) * 4, pickle.dumps([1], 2)[:-1]]
     for data in broken:
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"a\.pth cannot be read: it is damaged"):

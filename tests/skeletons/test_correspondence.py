@@ -149,10 +149,36 @@ def test_a_name_without_side_is_the_mean_of_both_sides():
     assert sources(correspondence(get_topology("ntu-25"), target), "ankle") == {"left_ankle": 0.5, "right_ankle": 0.5}
 
 
+IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+def chain(*joints):
+    """Each joint the child of the one before."""
+    numbers = list(range(len(joints)))
+    return Topology.from_dict(
+        {"name": "chain", "joints": joints, "parents": [n - 1 for n in numbers], "parts": {"a": numbers}}
+    )
+
+
+def test_guesses_do_not_rest_on_guesses():
+    found = correspondence(get_topology("ntu-25"), chain("pelvis", "a", "b", "head"))
+    assert sources(found, "a") == {"spine_base": 1}
+    assert sources(found, "b") == {"head": 1}
+
+
+def test_of_joints_alike_the_exact_name_counts_and_then_the_first():
+    alike = chain("toe_1", "toe1", "Toe1")
+    assert correspondence(alike, alike).weights == IDENTITY
+    found = correspondence(chain("spine_mid", "spine", "torso"), chain("spine2", "SPINE"))
+    assert found.weights == IDENTITY[:2]
+
+
 def test_names_in_another_script_are_different_names():
     names = ("頭", "手", "足")
     three = Topology.from_dict({"name": "三", "joints": names, "parents": [-1, 0, 0], "parts": {"a": [0, 1, 2]}})
-    assert correspondence(three, three).weights == ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    assert correspondence(three, three).weights == IDENTITY
+    with pytest.raises(UserError, match="No joint of 三"):
+        correspondence(three, replace(three, joints=("目", "耳", "口")))
     with pytest.raises(UserError, match=r"No joint of ntu-25 .* has a counterpart in 三 .*name the joints"):
         correspondence(three, get_topology("ntu-25"))
 
