@@ -1,5 +1,6 @@
-"""The drop-in encoder by each way in which other code runs it, one clip at a time and in batches, against SLiM's encoder
-in eager PyTorch in the same precision.
+"""The drop-in encoder by each way in which other code runs it, one clip at a time and in batches.
+
+Against SLiM's encoder in eager PyTorch in the same precision.
 """
 
 from __future__ import annotations

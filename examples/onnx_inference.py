@@ -33,7 +33,8 @@ x = (x * here[0]).transpose(2, 0, 1, 3)[None].astype(np.float32)  # (1, C, 64, V
 
 answers = {o.name: a for o, a in zip(session.get_outputs(), session.run(None, {"x": x}), strict=True)}
 print(", ".join(f"{name} {value.shape}" for name, value in answers.items()))
+names = json.loads(about.get("class_names", "{}"))
 for number in answers.get("logits", np.zeros((1, 0)))[0].argsort()[::-1][:5]:
-    print(f"class {number}: logit {answers['logits'][0, number]:.2f}")
+    print(f"class {names[number] if names else number}: logit {answers['logits'][0, number]:.2f}")
 if len(sys.argv) == 4:
     np.savez(sys.argv[3], **answers)

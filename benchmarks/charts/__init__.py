@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.charts.bars import ENGINE, draw_engine, draw_inference, draw_kernels
+from benchmarks.charts.bars import ENGINE, draw_drop_in, draw_engine, draw_inference, draw_kernels
 from benchmarks.charts.memory import draw_memory
 from benchmarks.charts.roofline import draw_roofline
 from benchmarks.charts.scaling import draw_scaling
@@ -27,6 +27,7 @@ class Chart:
 
 CHARTS = {
     "inference-speedups": Chart(("inference",), draw_inference),
+    "drop-in-speedups": Chart(("drop_in",), draw_drop_in),
     "speedups": Chart(tuple(ENGINE), draw_engine),
     "kernel-speedups": Chart(("kernels",), draw_kernels),
     "roofline": Chart(("kernels", "ceilings"), draw_roofline),

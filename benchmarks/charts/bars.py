@@ -46,23 +46,32 @@ class Group:
 
 def draw_inference(results: Sequence[Result], path: Path) -> Path | None:
     """The encoder's inference against each baseline; None when it was not measured."""
+    return _draw(_by_clips(results, "inference", "baseline"), "Inference: times as fast as each baseline", path)
+
+
+def draw_drop_in(results: Sequence[Result], path: Path) -> Path | None:
+    """The drop-in encoder's ways to run; None when none was measured."""
+    return _draw(_by_clips(results, "drop_in", "path"), "Drop-in encoder: times as fast as eager PyTorch", path)
+
+
+def _by_clips(results: Sequence[Result], benchmark: str, name: str) -> list[Group]:
+    """A group for each number of clips and people; in it, by what the case calls `name`, in the order first met."""
     groups: dict[str, list[Result]] = {}
-    baselines: dict[str, int] = {}
+    names: dict[str, int] = {}
     for result in results:
-        if result["benchmark"] == "inference":
-            baselines.setdefault(result["case"]["baseline"], len(baselines))
+        if result["benchmark"] == benchmark:
+            names.setdefault(result["case"][name], len(names))
             clips, people = result["case"]["clips"], result["case"]["people"]
             groups.setdefault(f"{_count(clips, 'clip')}, {_count(people, 'person')} each", []).append(result)
-    found = [
+    return [
         Group(
             heading,
-            sorted(rows, key=lambda r: (baselines[r["case"]["baseline"]], PRECISIONS.index(r["case"]["precision"]))),
-            lambda case: f"{case['baseline']}, {case['precision'].replace('best', 'any precision')}",
+            sorted(rows, key=lambda r: (names[r["case"][name]], PRECISIONS.index(r["case"]["precision"]))),
+            lambda case: f"{case[name]}, {case['precision'].replace('best', 'any precision')}",
             lambda case: style.COLOURS[PRECISIONS.index(case["precision"])],
         )
         for heading, rows in groups.items()
     ]
-    return _draw(found, "Inference: times as fast as each baseline", path)
 
 
 def draw_engine(results: Sequence[Result], path: Path) -> Path | None:

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from slim_fast.errors import UserError
 from slim_fast.interop.checkpoint import Checkpoint, read_checkpoint
-from slim_fast.interop.classifier import SLiMClassifier
+from slim_fast.interop.classifier import SLiMClassifier, head_settings
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.interop.people import present_people
 from slim_fast.model.encoder import EncoderConfig
@@ -30,7 +30,6 @@ code base calls it, and the value it asks for (None: any)."""
 Unused = Mapping[str, tuple[Any, Any]]
 """Argument -> its value, and the value that would say what holds anyway."""
 
-_SETTINGS = ("num_classes", "pool", "people_pool")
 _OPTIONS = ("pool", "people_pool", "dropout", "skip_empty")
 _LAYOUTS = {"nturgb+d": "ntu-25", "coco": "coco-17", "openpose": "openpose-18", "openpose_25": "openpose-25"}
 
@@ -130,10 +129,7 @@ class Adapter(_Pretrained, SLiMClassifier):
     ) -> None:
         name = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
         about, checkpoint = settle(name, pretrained, asked)
-        options = {k: v for k, v in about.more.items() if k in _SETTINGS}
-        options |= {k: others.pop(k) for k in _OPTIONS if k in others}
-        if num_classes is not None:
-            options["num_classes"] = num_classes
+        options = {**head_settings(about, num_classes), **{k: others.pop(k) for k in _OPTIONS if k in others}}
         super().__init__(
             topology=about.topology, channels=about.channels, config=about.config, resample=True, **options
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,7 +31,11 @@ class SLiMClassifier(SLiMEncoder):
         people_pool: how people are put together, without those who are skipped as empty; zeros where nobody is. The
             released protocol sums.
         dropout: share of the pooled features that is dropped, in training only.
+        class_names: of the logits; kept by checkpoints and exported files.
         topology, channels, config, skip_empty, resample: see SLiMEncoder.
+
+    `from_pretrained` gives a classifier its head, pools and names, and an encoder a new head; so do num_classes or pool
+    other than the checkpoint's. Dropout is not kept.
     """
 
     head: nn.Module
@@ -47,6 +50,7 @@ class SLiMClassifier(SLiMEncoder):
         pool: TokenPool = "cls+mean",
         people_pool: PeoplePool = "sum",
         dropout: float = 0.0,
+        class_names: Sequence[str] | None = None,
         skip_empty: bool = True,
         resample: bool = False,
     ) -> None:
@@ -60,6 +64,7 @@ class SLiMClassifier(SLiMEncoder):
         self.pool, self.people_pool = pool, people_pool
         self.head_drop = nn.Dropout(dropout)
         self.reset_classifier(num_classes)
+        self.name_classes(class_names)
 
     @property
     def num_features(self) -> int:
@@ -79,6 +84,7 @@ class SLiMClassifier(SLiMEncoder):
         if not isinstance(num_classes, int) or num_classes < 0:
             raise UserError(f"num_classes={num_classes!r}: must be a whole number of at least 0.")
         self.num_classes = num_classes
+        self.class_names: tuple[str, ...] | None = None
         if not num_classes:
             self.head = nn.Identity()
             return
@@ -87,6 +93,12 @@ class SLiMClassifier(SLiMEncoder):
         nn.init.trunc_normal_(head.weight, std=_HEAD_SPREAD)
         nn.init.zeros_(head.bias)
         self.head = head
+
+    def name_classes(self, names: Sequence[str] | None) -> None:
+        """Say what the logits stand for. Raises: UserError unless there is one name for each class."""
+        if names is not None and len(names) != self.num_classes:
+            raise UserError(f"{len(names)} class names for {self.num_classes} classes: give one for each.")
+        self.class_names = None if names is None else tuple(map(str, names))
 
     def no_weight_decay(self) -> set[str]:
         """Parameters, beside biases and norms, that fine-tuning does not decay."""
@@ -117,25 +129,8 @@ class SLiMClassifier(SLiMEncoder):
         return self.head(self.head_drop(pooled).to(dtype)).to(pooled.dtype)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        repo_or_dir: str | Path,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        token: str | bool | None = None,
-        **options: Any,
-    ) -> Self:
-        """As SLiMEncoder's. A classifier comes with its head and pools, an encoder gets a new head.
-
-        options: of the constructor; num_classes or pool other than the checkpoint's: a new head. Dropout is not kept.
-        """
-        return super().from_pretrained(repo_or_dir, subfolder, revision, cache_dir, token, **options)
-
-    @classmethod
     def _described(cls, about: Description, **options: Any) -> Self:
-        kept = {k: v for k, v in about.more.items() if k in ("num_classes", "pool", "people_pool")}
-        return super()._described(about, **{**kept, **options})
+        return super()._described(about, **{**head_settings(about, options.get("num_classes")), **options})
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Load all weights of `checkpoint`; where it has no head, or one of other classes or for another pool, this
@@ -152,7 +147,16 @@ class SLiMClassifier(SLiMEncoder):
         checkpoint.fill(self, theirs if meant else own)
 
     def _more(self) -> Mapping[str, Any]:
-        return {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool}
+        names = {} if self.class_names is None else {"class_names": self.class_names}
+        return {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool, **names}
+
+
+def head_settings(about: Description, num_classes: int | None) -> dict[str, Any]:
+    """The constructor's arguments that a checkpoint keeps; num_classes instead of its own, if given."""
+    kept = {k: v for k, v in about.more.items() if k in ("num_classes", "pool", "people_pool", "class_names")}
+    if num_classes is not None and num_classes != kept.get("num_classes"):
+        kept = {**kept, "num_classes": num_classes, "class_names": None}
+    return kept
 
 
 def pool_people(features: Tensor, present: Tensor, how: PeoplePool) -> Tensor:

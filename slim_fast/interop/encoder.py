@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,21 +11,18 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from slim_fast.data.clips import coordinate_count
 from slim_fast.errors import UserError
 from slim_fast.interop.checkpoint import Checkpoint, read_checkpoint
+from slim_fast.interop.features import PeopleEncoder
 from slim_fast.interop.graphs import Graphs
-from slim_fast.interop.layouts import check_clips
-from slim_fast.interop.people import People, fold, present_people, resample
 from slim_fast.interop.transfer import to_skeleton
-from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.files import Description, save_encoder
 from slim_fast.model.frozen import freeze
-from slim_fast.skeletons import Topology, get_topology
+from slim_fast.skeletons import Topology
 from slim_fast.training.machine import choose_dtype
 
 
-class SLiMEncoder(Encoder):
+class SLiMEncoder(PeopleEncoder):
     """SLiM's encoder (paper section 3.1) with the interface of the authors' release.
 
     Clips are (B, C, T, V, M) floating-point: coordinates (metres, the centre joint of the first frame at the origin),
@@ -42,38 +39,6 @@ class SLiMEncoder(Encoder):
         resample: clips of other lengths than multiples of 8 frames are interpolated to the nearest one, instead of
             refused.
     """
-
-    def __init__(
-        self,
-        topology: Topology | str | int = "ntu-25",
-        channels: str = "xyz",
-        config: EncoderConfig | None = None,
-        *,
-        skip_empty: bool = True,
-        resample: bool = False,
-    ) -> None:
-        coordinate_count(channels)
-        topology = get_topology(topology) if isinstance(topology, str) else topology
-        joints = topology if isinstance(topology, int) else topology.num_joints
-        super().__init__(config or EncoderConfig(), joints, len(channels))
-        self.topology, self.channel_names = topology, channels
-        self.skip_empty, self.resample = skip_empty, resample
-        self._graphs: Graphs | None = None
-
-    @property
-    def embed_dim(self) -> int:
-        """Features of a token."""
-        return self.config.width
-
-    @property
-    def num_features(self) -> int:
-        """Features of a token."""
-        return self.config.width
-
-    @property
-    def patch_size(self) -> int:
-        """Frames of a temporal token."""
-        return self.config.patch_frames
 
     @classmethod
     def from_pretrained(
@@ -171,157 +136,3 @@ class SLiMEncoder(Encoder):
         if self._graphs is not None:
             self._graphs = Graphs()  # captured ones read the weights where they were
         return super()._apply(fn, recurse)
-
-    def forward(
-        self,
-        x: Tensor | Sequence[Tensor],
-        masks: Tensor | Sequence[Tensor | None] | None = None,
-        is_training: bool = False,
-        people: Tensor | None = None,
-    ) -> Any:
-        """CLS of the last block, (B * M, D), or with is_training all that `forward_features` gives.
-
-        x: (B, C, T, V, M), or with is_training a list of such of several lengths; masks: (B * M, T / 8 * V) bool, True:
-        the mask token stands in; people: (B, M) bool, who is there (None: who is not all zeros).
-        Raises: UserError for clips of another shape or on another device.
-        """
-        if is_training:
-            return self.forward_features(x, masks, people)
-        if not isinstance(x, Tensor):
-            raise UserError("A list of clips is taken with is_training=True, or by forward_features.")
-        ((cls,),) = self._answers([x], [masks], [people], "cls")  # type: ignore[list-item]
-        return cls
-
-    def forward_features(
-        self,
-        x: Tensor | Sequence[Tensor],
-        masks: Tensor | Sequence[Tensor | None] | None = None,
-        people: Tensor | Sequence[Tensor | None] | None = None,
-    ) -> Any:
-        """The last block's tokens: {"x_norm_clstoken" (B * M, D), "x_norm_regtokens" (B * M, 4, D),
-        "x_norm_patchtokens" (B * M, T / 8 * V, D), time-major, "x_prenorm" all of them before the final LayerNorm,
-        "masks", "people" (B, M) bool, whose answers are theirs and not zeros}.
-
-        x, masks, people: as `forward`; lists give a list, computed in one packed pass.
-        """
-        if isinstance(x, Tensor):
-            return self.forward_features([x], [masks], [people])[0]  # type: ignore[list-item]
-        nobody: list[Tensor | None] = [None] * len(x)
-        hidden, there = (nobody if given is None else list(given) for given in (masks, people))
-        raw, normed = self._answers(x, hidden, there, "last")
-        return [
-            {
-                "x_norm_clstoken": tokens[:, 0],
-                "x_norm_regtokens": tokens[:, 1 : self._prefix],
-                "x_norm_patchtokens": tokens[:, self._prefix :],
-                "x_prenorm": before,
-                "masks": mask,
-                "people": self._present(clips, given),
-            }
-            for clips, tokens, before, mask, given in zip(x, normed, raw, hidden, there, strict=True)
-        ]
-
-    def get_intermediate_layers(
-        self,
-        x: Tensor,
-        n: int | Sequence[int] = 1,
-        reshape: bool = False,
-        return_class_token: bool = False,
-        norm: bool = True,
-        people: Tensor | None = None,
-    ) -> tuple[Any, ...]:
-        """Outputs of the last n blocks, or of the blocks numbered in n, oldest first.
-
-        x, people: as `forward`. norm: through the final LayerNorm. reshape: patches as (B * M, D, T / 8, V).
-        Returns one tensor of patches (B * M, T / 8 * V, D) a block, or (patches, CLS (B * M, D)) with
-        return_class_token.
-        """
-        depth = self.config.depth
-        blocks = range(depth - n, depth) if isinstance(n, int) else sorted(n)
-        if not blocks or not set(blocks) <= set(range(depth)):
-            raise UserError(f"get_intermediate_layers: n={n} names no blocks of this encoder's {depth}.")
-        layers = [tokens for (tokens,) in self._answers([x], [None], [people], blocks, norm)]
-        patches = [tokens[:, self._prefix :] for tokens in layers]
-        if reshape:
-            patches = [p.unflatten(1, (-1, self.joints)).permute(0, 3, 1, 2).contiguous() for p in patches]
-        return (
-            tuple(zip(patches, (tokens[:, 0] for tokens in layers), strict=True))
-            if return_class_token
-            else tuple(patches)
-        )
-
-    @property
-    def _prefix(self) -> int:
-        return 1 + self.config.registers
-
-    def _answers(
-        self,
-        x: Sequence[Tensor],
-        masks: Sequence[Tensor | None],
-        people: Sequence[Tensor | None],
-        wanted: Sequence[int] | Literal["last", "cls"],
-        norm: bool = True,
-    ) -> list[list[Tensor]]:
-        """Whole sequences (B * M, tokens, D) of the blocks `wanted`, as `Encoder.layers`; "last": of the last block,
-        before and after the final LayerNorm; "cls": only its CLS (B * M, D).
-        """
-        groups = [self._folded(*group) for group in zip(x, masks, people, strict=True)]
-        last = (self.config.depth - 1,)
-
-        def run(clips: list[Tensor], hidden: list[Tensor | None]) -> list[list[Tensor]]:
-            if wanted == "cls":
-                packed = self.pack(clips, hidden)
-                cls, _ = self.encode_packed(clips, hidden, packed, packed.reading([None] * len(clips)))
-                return [list(cls.split([len(group) for group in clips]))]
-            if wanted == "last":
-                (raw,) = self.layers(clips, hidden, last, norm=False)
-                return [raw, [self.norm(tokens) for tokens in raw]]
-            assert not isinstance(wanted, str)
-            return self.layers(clips, hidden, wanted, norm)
-
-        inputs = [group.clips for group in groups], [group.masks for group in groups]
-        key = (wanted if isinstance(wanted, str) else tuple(wanted), norm)
-        answers = run(*inputs) if self._graphs is None else self._graphs(run, *inputs, key)
-        return [
-            [group.spread(tokens).to(whole.dtype) for group, tokens, whole in zip(groups, layer, x, strict=True)]
-            for layer in answers
-        ]
-
-    def _folded(self, x: Tensor, masks: Tensor | None, people: Tensor | None) -> People:
-        patch, weights = self.config.patch_frames, self.pos_embed
-        if self.resample and isinstance(x, Tensor) and x.dim() == 5 and x.shape[2]:
-            x = resample(x, max(1, round(x.shape[2] / patch)) * patch)
-        check_clips(x, self.joints, self.channels, self.topology, patch)
-        for name, tensor in (("clips", x), ("masks", masks), ("people", people)):
-            if tensor is not None and tensor.device != weights.device:
-                raise UserError(
-                    f"The encoder is on {weights.device} but the {name} are on {tensor.device}; "
-                    f"move one of them: {name}.to({str(weights.device)!r})."
-                )
-        batch, _, frames, _, places = x.shape
-        if masks is not None:
-            grid = (batch * places, frames // patch, self.joints)
-            if masks.dtype != torch.bool or masks.numel() != grid[0] * grid[1] * grid[2]:
-                raise UserError(
-                    f"masks must be bool (B * M, T / {patch} * V) = {(grid[0], grid[1] * grid[2])}; got {masks.dtype} "
-                    f"{tuple(masks.shape)}."
-                )
-            masks = masks.reshape(grid)
-        if people is not None and (people.dtype != torch.bool or people.shape != (batch, places)):
-            raise UserError(
-                f"people must be bool (B, M) = {(batch, places)}; got {people.dtype} {tuple(people.shape)}."
-            )
-        if people is not None or self.skip_empty:
-            people = self._present(x, people)
-        # Coordinates have more digits than half precision keeps: the embedding takes them as they are.
-        exact = torch.promote_types(weights.dtype, torch.float32)
-        skip = self._graphs is None and not torch.compiler.is_compiling()
-        return fold(x.to(exact), masks, people, skip)
-
-    def _present(self, x: Tensor, people: Tensor | None) -> Tensor:
-        """(B, M) bool: who counts in clips x (B, C, T, V, M)."""
-        if people is not None:
-            return people
-        if self.skip_empty:
-            return present_people(x, self.channel_names)
-        return torch.ones(len(x), x.shape[4], dtype=torch.bool, device=x.device)

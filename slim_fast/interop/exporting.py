@@ -121,7 +121,7 @@ def export_torch(
 
 def describe_export(model: SLiMEncoder) -> dict[str, str]:
     """What an exported file says of itself: slim_fast_version, topology (JSON: Topology.to_dict's, or the number of
-    joints), channels, patch_frames and, of a classifier, num_classes.
+    joints), channels, patch_frames and, of a classifier, num_classes and, if they have names, class_names (JSON).
     """
     topology = model.topology if isinstance(model.topology, int) else model.topology.to_dict()
     try:
@@ -134,7 +134,11 @@ def describe_export(model: SLiMEncoder) -> dict[str, str]:
         "channels": model.channel_names,
         "patch_frames": str(model.patch_size),
     }
-    return {**fields, "num_classes": str(model.num_classes)} if isinstance(model, SLiMClassifier) else fields
+    if isinstance(model, SLiMClassifier):
+        fields["num_classes"] = str(model.num_classes)
+        if model.class_names is not None:
+            fields["class_names"] = json.dumps(model.class_names)
+    return fields
 
 
 def check(model: SLiMEncoder, run: Run, tolerance: float = TOLERANCE) -> dict[str, float]:

@@ -18,18 +18,23 @@ class People:
     """(N, T, V, C): everybody, B * M, or only those in `rows`."""
     masks: Tensor | None
     """(N, T / patch, V) bool."""
-    present: Tensor | None
-    """(B * M,) bool; None: everybody counts."""
+    present: Tensor
+    """(B, M) bool, who counts."""
     rows: Tensor | None
     """int64 (N,), which of the B * M places `clips` holds; None: all."""
+    whole: bool
+    """Whether everybody is known to count."""
+    dtype: torch.dtype
+    """Of the answers."""
 
     def spread(self, x: Tensor) -> Tensor:
         """(N, ...) -> (B * M, ...), zeros for the absent."""
-        if self.present is None:
+        x = x.to(self.dtype)
+        if self.whole:
             return x
         if self.rows is None:
             return torch.where(self.present.view(-1, *[1] * (x.dim() - 1)), x, 0)
-        return x.new_zeros(len(self.present), *x.shape[1:]).index_copy(0, self.rows, x)
+        return x.new_zeros(self.present.numel(), *x.shape[1:]).index_copy(0, self.rows, x)
 
 
 def present_people(x: Tensor, channels: str) -> Tensor:
@@ -37,21 +42,22 @@ def present_people(x: Tensor, channels: str) -> Tensor:
     return (x[:, : coordinate_count(channels)] != 0).flatten(1, 3).any(1)
 
 
-def fold(x: Tensor, masks: Tensor | None, present: Tensor | None, skip: bool) -> People:
-    """x (B, C, T, V, M), masks (B * M, T / patch, V) bool, present (B, M) bool.
+def fold(x: Tensor, masks: Tensor | None, present: Tensor | None, skip: bool, exact: torch.dtype) -> People:
+    """x (B, C, T, V, M), masks (B * M, T / patch, V) bool, present (B, M) bool; None: everybody.
 
     skip: leave the absent out, whose number is read on the host; else they are computed and their answers dropped.
+    exact: the dtype in which clips are read.
     """
-    clips = x.permute(0, 4, 2, 3, 1).flatten(0, 1)
+    clips = x.to(exact).permute(0, 4, 2, 3, 1).flatten(0, 1)
     if present is None:
-        return People(clips, masks, None, None)
-    present = present.flatten()
+        everybody = torch.ones(x.shape[0], x.shape[4], dtype=torch.bool, device=x.device)
+        return People(clips, masks, everybody, None, True, x.dtype)
     if not skip:
-        return People(clips, masks, present, None)
-    rows = present.nonzero()[:, 0]
-    if len(rows) == len(present):
-        return People(clips, masks, None, None)
-    return People(clips[rows], None if masks is None else masks[rows], present, rows)
+        return People(clips, masks, present, None, False, x.dtype)
+    rows = present.flatten().nonzero()[:, 0]
+    if len(rows) == present.numel():
+        return People(clips, masks, present, None, True, x.dtype)
+    return People(clips[rows], None if masks is None else masks[rows], present, rows, False, x.dtype)
 
 
 def resample(x: Tensor, frames: int) -> Tensor:

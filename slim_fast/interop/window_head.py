@@ -46,4 +46,5 @@ def fit_window_head(
     weight, bias, decay = linear_head(torch.stack(features), labels, held_out, len(cache.classes))
     classifier.reset_classifier(len(cache.classes))
     classifier.head.load_state_dict({"weight": weight, "bias": bias})
+    classifier.name_classes(cache.classes)
     return len(features), decay

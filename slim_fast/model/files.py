@@ -70,10 +70,11 @@ def save_encoder(
     }
     known = {} if isinstance(topology, int) else {"topology": topology.to_dict()}
     ours = {**known, "channels": channels, "attention": config.attention, **(more or {})}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / (WEIGHTS + ".tmp")
-        save_file({name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}, weights)
+        save_file(tensors, weights)
         os.replace(weights, folder / WEIGHTS)
         for name, content in ((MORE, ours), (CONFIG, fields)):
             text = folder / (name + ".tmp")

@@ -50,6 +50,10 @@ def everything():
                    gflops={"ours": q(60), "product": q(100), "eager": q(40), "fastest": q(200)})
             for p, t in zip(both, (0.5, 0.7), strict=True)
         ),
+        *(
+            result("drop_in", {"path": way, **clips, "places": 2, "precision": p}, **sides(0.1, 0.2))
+            for way in ("SLiMEncoder", "optimize()", "ONNX") for p in both
+        ),
         *(result("baseline_training", {"baseline": n, **step}, **sides(1, 2)) for n in ("MAE", "S-JEPA", "GFP")),
         *(
             result("kernels", {"op": op, "pass": way, "precision": p}, **sides(0.01, 0.02), flops=flops, bytes=10**7)

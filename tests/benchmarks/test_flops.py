@@ -100,13 +100,13 @@ def test_the_rest_is_every_other_sum_and_product():
 def test_slim_costs_on_a_cpu_what_it_costs_on_meta():
     encoder, clip = Encoder(EncoderConfig()), torch.randn(1, 64, 25, 3)
     with torch.no_grad():
-        before = encoder([clip], [None])[0]
+        before = encoder.encode_packed([clip], [None])[0]
     counting.costs.cache_clear()
     on_meta = costs()["SLiM"].inference
-    assert counted(lambda: encoder([clip], [None])).products == on_meta.products
-    assert counted(lambda: encoder([clip.expand(2, -1, -1, -1)], [None])).products == 2 * on_meta.products
+    assert counted(lambda: encoder.encode_packed([clip], [None])).products == on_meta.products
+    assert counted(lambda: encoder.encode_packed([clip.expand(2, -1, -1, -1)], [None])).products == 2 * on_meta.products
     with torch.no_grad():  # counting on meta has left nothing behind
-        assert torch.equal(encoder([clip], [None])[0], before)
+        assert torch.equal(encoder.encode_packed([clip], [None])[0], before)
 
 
 def test_slims_fused_operations_are_counted_too(monkeypatch):

@@ -316,9 +316,9 @@ def test_names_that_are_nothing(tmp_path, monkeypatch):
 
 def test_options(make_encoder, tmp_path):
     make_encoder().save_pretrained(tmp_path)
-    with pytest.raises(TypeError, match=r"SLiMEncoder.*'skip_emtpy'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'skip_emtpy'"):
         SLiMEncoder.from_pretrained(tmp_path, skip_emtpy=True)
-    with pytest.raises(TypeError, match=r"SLiMEncoder.*'num_classes'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_classes'"):
         SLiMEncoder.from_pretrained(tmp_path, num_classes=3)
     with pytest.raises(UserError, match="pool='all' is not known"):
         SLiMClassifier.from_pretrained(tmp_path, pool="all")

@@ -277,3 +277,16 @@ def test_it_is_an_encoder(make_classifier, make_encoder):
         assert torch.equal(classifier.forward_features(x)[name], encoder.forward_features(x)[name])
     assert torch.equal(classifier.get_intermediate_layers(x)[0], encoder.get_intermediate_layers(x)[0])
     assert (classifier.embed_dim, classifier.num_features, encoder.num_features) == (16, 32, 16)
+
+
+def test_class_names_are_kept_and_go_with_the_head(make_classifier, tmp_path):
+    classifier = make_classifier(3, class_names=["walk", "wave", "jump"])
+    classifier.save_pretrained(tmp_path)
+    assert SLiMClassifier.from_pretrained(tmp_path).class_names == ("walk", "wave", "jump")
+    assert SLiMClassifier.from_pretrained(tmp_path, num_classes=3).class_names == ("walk", "wave", "jump")
+    assert SLiMClassifier.from_pretrained(tmp_path, num_classes=4).class_names is None
+    assert classifier.optimize().class_names == ("walk", "wave", "jump")
+    with pytest.raises(UserError, match="2 class names for 3 classes"):
+        classifier.name_classes(["walk", "wave"])
+    classifier.reset_classifier(5)
+    assert classifier.class_names is None

@@ -223,3 +223,21 @@ def test_what_optimize_cannot_do_is_said(make_encoder):
         make_encoder().optimize("half")
     with pytest.raises(UserError, match="no floating-point"):
         make_encoder().optimize(torch.int8)
+
+
+def test_who_was_seen_only_between_resampled_frames_is_nobody_everywhere(make_encoder):
+    encoder = make_encoder(resample=True)
+    x = torch.ones(1, 3, 100, 5, 2)
+    kept = ((torch.arange(96) + 0.5) * (100 / 96) - 0.5).long()
+    (between, *_) = sorted(set(range(100)) - set(kept.tolist()))
+    x[..., 1] = 0
+    x[:, :, between, :, 1] = 1
+    out = encoder.forward_features(x)
+    assert out["people"].tolist() == [[True, False]]
+    assert out["x_norm_clstoken"].any(1).tolist() == [True, False]
+
+
+def test_a_frozen_copy_leaves_no_folder_behind(make_encoder, tmp_path):
+    with pytest.raises(UserError, match="can't be saved"):
+        make_encoder().optimize().save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

@@ -78,4 +78,4 @@ def test_features_agree(frames, way, encoder, expected):
         else:
             assert all(o / s < tolerance for o, s in zip(off, size, strict=True)), pair
     for got, name in zip(cls, (f"cls_{frames}_3", f"masked_cls_{frames}"), strict=True):
-        assert (got - expected[name]).norm() <= 1.5 * tolerance * expected[name].norm()
+        assert (got - expected[name]).norm() <= 1.2 * tolerance * expected[name].norm()

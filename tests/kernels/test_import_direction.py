@@ -9,7 +9,7 @@ import slim_kernels
 
 import slim_fast
 
-ORDER = ("skeletons", "drawing", "data", "views", "model", "evaluation", "training")
+ORDER = ("skeletons", "drawing", "data", "views", "model", "evaluation", "training", "interop")
 
 
 def imported(package: Path) -> dict[Path, set[str]]:
