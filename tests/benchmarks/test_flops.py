@@ -115,9 +115,11 @@ def test_slims_fused_operations_are_counted_too(monkeypatch):
     config = EncoderConfig(width=32, depth=1, heads=2, registers=1)
     encoder, clip = Encoder(config, joints=5), torch.randn(1, 8, 5, 3)
     with torch.no_grad():
-        encoder([clip], [None])  # the operations register themselves when first used, and a counter looks only once
+        encoder.encode_packed(
+            [clip], [None]
+        )  # the operations register themselves when first used, and a counter looks only once
         with FlopCounterMode(display=False) as counter:
-            encoder([clip], [None])
+            encoder.encode_packed([clip], [None])
     assert counter.get_total_flops() == slim_encoder(config, 8, joints=5).products
     assert all(str(operation).startswith("slim_kernels.") for operation in counter.get_flop_counts()["Global"])
 
