@@ -23,9 +23,9 @@ from slim_fast.errors import UserError
 
 def bodies() -> dict[str, Callable[[Any], None]]:
     """What each section does; imports triton, so only once the environment says how."""
-    from benchmarks.gpu import correctness, speed, step
+    from benchmarks.gpu import correctness, drop_in, speed, step
 
-    modules = (correctness, speed, step)
+    modules = (correctness, drop_in, speed, step)
     return {name: next(getattr(m, name) for m in modules if hasattr(m, name)) for name in SECTIONS}
 
 

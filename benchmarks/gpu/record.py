@@ -24,6 +24,8 @@ SECTIONS = {
     "correctness": "Relative error (norm of the difference over the norm) against float64, of ours and of eager "
     "PyTorch in the same dtypes.",
     "determinism": "How many tensors (output and gradients) differ in any bit between two runs.",
+    "drop_in": "Relative error of the CLS of SLiMEncoder.optimize(), plain and from CUDA graphs, against float64, and "
+    "of eager PyTorch in the same dtype; empty people whose answers are not zeros.",
     "memory": "Bytes by which forward and backward raise the peak of allocated memory.",
     "inference": "The encoder on two-person clips of 64 frames, random weights, all in bf16.",
     "step": "A whole training step of the recipe, against the same step in eager PyTorch at the largest batch it fits.",
@@ -34,7 +36,7 @@ SECTIONS = {
     "dense": "A block's dense parts forward and backward, against eager PyTorch and torch.compile of it.",
     "graph": "Whether a CUDA graph captures the step; replays against launches.",
 }
-INTERPRETED = ("correctness", "determinism")
+INTERPRETED = ("correctness", "determinism", "drop_in")
 """Sections that Triton's interpreter can run on a CPU."""
 TITLES = {**SECTIONS, "sections": "What ran, in seconds."}
 Number = float | Sequence[float] | None
