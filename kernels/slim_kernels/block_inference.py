@@ -3,7 +3,6 @@ the products' dtype.
 """
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,27 +46,27 @@ def attend(
     dtype: torch.dtype,
 ) -> Tensor:
     """norm_attention of x (total, D) without gradients, products in `dtype`."""
-    exact = torch.promote_types(dtype, torch.float32)
-    chunks = chunks_of(cu_seqlens, queries, time, visible, heads, x.shape[1] // heads, exact)
-    width = x.shape[1]
+    width, exact = x.shape[1], torch.promote_types(dtype, torch.float32)
     weight, bias = (v.index_select(0, pairs(width, heads)).to(dtype) for v in (weight, bias))
-    normed = torch.native_layer_norm(x, (width,), gamma, beta, eps)[0].to(dtype)
     parts = (weight[:width], bias[:width]), (weight[width:], bias[width:])
-    return attend_chunks(normed, (weight, bias), parts, chunks)
+    out = x.new_zeros(x.shape, dtype=dtype)
+    for chunk in chunks_of(cu_seqlens, queries, time, visible, heads, width // heads, exact):
+        attend_chunk(x[chunk.rows], (gamma, beta), eps, (weight, bias), parts, chunk, out[chunk.rows])
+    return out
 
 
-def attend_chunks(normed: Tensor, whole: Map, parts: tuple[Map, Map] | None, chunks: Sequence["Chunk"]) -> Tensor:
-    """The attention of normalised tokens (total, D), (total, D).
+def attend_chunk(
+    x: Tensor, norm: Map, eps: float, whole: Map, parts: tuple[Map, Map] | None, chunk: "Chunk", out: Tensor
+) -> None:
+    """The attention of a chunk's tokens x (n, D) into `out` (n, D), in the maps' dtype; only the rows that ask.
 
     whole: to queries, keys and values, (3 D, D) and (3 D,) in the order of `pairs`; parts: to queries, and to keys and
     values, which are needed where not all tokens ask.
     """
-    out = torch.zeros_like(normed)
-    for chunk in chunks:
-        q, k, v = _queries_keys_values(normed[chunk.rows], whole, parts, chunk)
-        answers = out[chunk.rows][:: chunk.step].view(chunk.sequences, -1, chunk.heads, v.shape[2])
-        _softmax_average(q, k, v, chunk.hidden, answers.transpose(1, 2))
-    return out
+    normed = torch.native_layer_norm(x, x.shape[1:], *norm, eps)[0].to(whole[1].dtype)
+    q, k, v = _queries_keys_values(normed, whole, parts, chunk)
+    answers = out[:: chunk.step].view(chunk.sequences, -1, chunk.heads, v.shape[2])
+    _softmax_average(q, k, v, chunk.hidden, answers.transpose(1, 2))
 
 
 @dataclass(frozen=True)
@@ -213,9 +212,13 @@ def feed_forward(
     w3: Tensor,
     b3: Tensor,
     eps: float,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """norm_swiglu of x (total, D) without gradients, products in the weights' dtype; w12 and b12 in their halves."""
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    """norm_swiglu of x (total, D) without gradients, products in the weights' dtype; w12 and b12 in their halves.
+
+    out: (total, D) to be filled.
+    """
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     for begin in range(0, len(x), _CHUNK_ROWS):
         rows = slice(begin, begin + _CHUNK_ROWS)
         normed = torch.native_layer_norm(x[rows], x.shape[-1:], gamma, beta, eps)[0].to(b3.dtype)

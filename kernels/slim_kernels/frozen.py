@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from slim_kernels.block_inference import attend_chunks, chunks_of, feed_forward, pairs
+from slim_kernels.block_inference import Chunk, attend_chunk, chunks_of, feed_forward, pairs
 from slim_kernels.products import linear, packed
 
 
@@ -63,11 +63,19 @@ class FrozenBlock:
 
         cu_seqlens, time, visible and queries: see `packed_attention`.
         """
-        width = x.shape[1]
-        chunks = chunks_of(cu_seqlens, queries, time, visible, self._heads, width // self._heads, self._exact)
-        normed = torch.native_layer_norm(x, (width,), *self._norm1, self._eps)[0].to(self._dtype)
-        attended = attend_chunks(normed, self._qkv, self._parts, chunks)
-        if rows is not None:
-            x, attended = x[rows], attended[rows]
-        x = x + linear(attended, *self._proj)
-        return feed_forward(x, *self._norm2, self._w12, self._b12, *self._w3, self._eps)
+        chunks = chunks_of(cu_seqlens, queries, time, visible, self._heads, x.shape[1] // self._heads, self._exact)
+        feed = (*self._norm2, self._w12, self._b12, *self._w3, self._eps)
+        if rows is None:  # all of the block a chunk at a time, in cache
+            out = torch.empty_like(x)
+            for chunk in chunks:
+                h = x[chunk.rows]
+                feed_forward(h + linear(self._attend(h, chunk), *self._proj), *feed, out=out[chunk.rows])
+            return out
+        attended = torch.cat([self._attend(x[chunk.rows], chunk) for chunk in chunks]) if chunks else x
+        return feed_forward(x[rows] + linear(attended[rows], *self._proj), *feed)
+
+    def _attend(self, x: Tensor, chunk: Chunk) -> Tensor:
+        """A chunk's attention (n, D); rows that do not ask hold anything."""
+        out = x.new_empty(x.shape, dtype=self._dtype)
+        attend_chunk(x, self._norm1, self._eps, self._qkv, self._parts, chunk, out)
+        return out
