@@ -73,8 +73,8 @@ def first_numbers(features: Tensor) -> list[float]:
 
 
 def ours(clips: Clips, precision: str, device: str) -> Run:
-    """Our encoder, frozen."""
-    encoder = freeze(_slim(clips.joints).to(device), PRECISIONS[precision])
+    """Our encoder, frozen; all of it in the precision, as the baselines are."""
+    encoder = freeze(_slim(clips.joints).to(device, PRECISIONS[precision]))
     x = clips.draw(clips.frames, precision, device)
 
     @torch.no_grad()
