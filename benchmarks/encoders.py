@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.baselines import eager_encoder
 from benchmarks.baselines.mae import MAEConfig
 from benchmarks.baselines.transformer import SkeletonEncoder
-from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast import SLiMEncoder
 from slim_fast.model.frozen import freeze
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -60,9 +60,10 @@ def spread(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=SPREAD)
 
 
-def _slim(joints: int) -> Encoder:
+def slim(joints: int) -> SLiMEncoder:
+    """Ours, of the released sizes."""
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(), joints)
+    encoder = SLiMEncoder(joints)
     spread(encoder)
     return encoder.eval()
 
@@ -74,7 +75,7 @@ def first_numbers(features: Tensor) -> list[float]:
 
 def ours(clips: Clips, precision: str, device: str) -> Run:
     """Our encoder, frozen; all of it in the precision, as the baselines are."""
-    encoder = freeze(_slim(clips.joints).to(device, PRECISIONS[precision]))
+    encoder = freeze(slim(clips.joints).to(device, PRECISIONS[precision]))
     x = clips.draw(clips.frames, precision, device)
 
     @torch.no_grad()
@@ -89,7 +90,7 @@ def ours(clips: Clips, precision: str, device: str) -> Run:
 def slim_eager(clips: Clips, precision: str, device: str, compiled: bool = False) -> Run:
     """SLiM's encoder in eager PyTorch with SDPA; compiled: through torch.compile."""
     model = eager_encoder.Encoder(clips.joints)
-    model.load_state_dict(_slim(clips.joints).state_dict())
+    model.load_state_dict(slim(clips.joints).state_dict())
     model.eval().to(device, PRECISIONS[precision])
     x = clips.draw(clips.frames, precision, device).flatten(0, 1)
     if compiled:

@@ -12,18 +12,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.baselines import eager_encoder
-from benchmarks.encoders import PRECISIONS, Clips, first_numbers, spread
-from slim_fast import SLiMEncoder
+from benchmarks.encoders import PRECISIONS, Clips, first_numbers, slim
 from slim_fast.interop.exporting import export_onnx, export_torch
 
 Run = Callable[[], list[float]]
-
-
-def encoder(clips: Clips, device: str) -> SLiMEncoder:
-    torch.manual_seed(0)
-    made = SLiMEncoder(clips.joints)
-    spread(made)
-    return made.eval().to(device)
 
 
 def draw(clips: Clips, device: str) -> torch.Tensor:
@@ -34,7 +26,7 @@ def draw(clips: Clips, device: str) -> torch.Tensor:
 def eager(clips: Clips, precision: str, device: str) -> Run:
     """SLiM's encoder in eager PyTorch with SDPA, on all places."""
     model = eager_encoder.Encoder(clips.joints)
-    model.load_state_dict(encoder(clips, device).state_dict())
+    model.load_state_dict(slim(clips.joints).to(device).state_dict())
     model.eval().to(device, PRECISIONS[precision])
     x = draw(clips, device)
 
@@ -48,22 +40,22 @@ def eager(clips: Clips, precision: str, device: str) -> Run:
 
 def loaded(clips: Clips, precision: str, device: str) -> Run:
     """As from_pretrained gives it."""
-    return _torch(encoder(clips, device).to(PRECISIONS[precision]), clips, device)
+    return _torch(slim(clips.joints).to(device).to(PRECISIONS[precision]), clips, device)
 
 
 def optimized(clips: Clips, precision: str, device: str) -> Run:
     """optimize()."""
-    return _torch(encoder(clips, device).optimize(PRECISIONS[precision]), clips, device)
+    return _torch(slim(clips.joints).to(device).optimize(PRECISIONS[precision]), clips, device)
 
 
 def graphed(clips: Clips, precision: str, device: str) -> Run:
     """optimize(cuda_graphs=True)."""
-    return _torch(encoder(clips, device).optimize(PRECISIONS[precision], cuda_graphs=True), clips, device)
+    return _torch(slim(clips.joints).to(device).optimize(PRECISIONS[precision], cuda_graphs=True), clips, device)
 
 
 def compiled(clips: Clips, precision: str, device: str) -> Run:
     """torch.compile as a whole."""
-    model = encoder(clips, device).to(PRECISIONS[precision])
+    model = slim(clips.joints).to(device).to(PRECISIONS[precision])
     return _torch(torch.compile(model, fullgraph=True, dynamic=False), clips, device)
 
 
@@ -81,7 +73,7 @@ def exported(clips: Clips, precision: str, device: str) -> Run:
     """The torch.export program."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.pt2"
-        export_torch(encoder(clips, "cpu"), path)
+        export_torch(slim(clips.joints), path)
         module = torch.export.load(path).module().to(device)
     return _torch(lambda x: module(x)[0].flatten(0, 1), clips, device)
 
@@ -95,7 +87,7 @@ def onnx(clips: Clips, precision: str, device: str) -> Run:
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
-        export_onnx(encoder(clips, "cpu"), path)
+        export_onnx(slim(clips.joints), path)
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     feeds = {session.get_inputs()[0].name: draw(clips, "cpu").numpy()}
     return lambda: first_numbers(torch.from_numpy(session.run(["cls"], feeds)[0]).flatten(0, 1))

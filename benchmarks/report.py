@@ -21,8 +21,6 @@ from slim_fast.errors import UserError
 from slim_fast.training.checkpoint import write_atomically
 
 ROOT = Path(__file__).parents[1]
-OPTIONAL = ("transfer",)
-"""Sections whose markers a README may lack."""
 Result = dict[str, Any]
 
 
@@ -119,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         sections["transfer"] = transfer_table(options.results / "transfer")
         for section, content in sections.items():
             print(content)
-            if options.write and (section not in OPTIONAL or f"<!-- {section}:" in options.readme.read_text("utf-8")):
+            if options.write:
                 splice(options.readme, section, content)
     except UserError as failure:
         print(f"error: {failure}", file=sys.stderr)

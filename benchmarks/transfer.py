@@ -3,8 +3,8 @@
 Pre-trains on MSRC-12 (kinect-v1-20) and carries the weights over to UTD-MHAD as it is (utd-mhad-20, the joints in
 another order), and reduced to coco-17, in 3-D and as a camera sees it in 2-D. Beside it stand a random encoder, the
 same transfer with the joints' embeddings shuffled, and an encoder pre-trained on the target itself. Clips are centred
-on the target's own centre joint and, as MSRC-12's, on the spine. FOLDER holds
-msrc12.npz and utd_mhad.npz; --out gets caches and runs, which a second call goes on with. Only accuracies are recorded.
+on the target's own centre joint and, as MSRC-12's, on the spine. FOLDER holds msrc12.npz and utd_mhad.npz; --out gets
+caches and runs, which a second call goes on with. Only accuracies are recorded.
 """
 
 from __future__ import annotations

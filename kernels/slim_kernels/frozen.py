@@ -61,7 +61,7 @@ class FrozenBlock:
     ) -> Tensor:
         """(total, D) packed tokens -> (total, D), or only the `rows` int64 (R,), (R, D), which lie among the queries.
 
-        cu_seqlens, time, visible and queries: see `packed_attention`.
+        cu_seqlens, time, visible and queries, which come with rows: see `packed_attention`.
         """
         chunks = chunks_of(cu_seqlens, queries, time, visible, self._heads, x.shape[1] // self._heads, self._exact)
         feed = (*self._norm2, self._w12, self._b12, *self._w3, self._eps)

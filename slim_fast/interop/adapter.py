@@ -95,21 +95,11 @@ def registry(module: str, name: str) -> Any:
 
 
 class _Pretrained(SLiMEncoder):
-    """Constructors take `pretrained`, and read it themselves."""
+    """Constructors take `pretrained`, and read it themselves; `from_pretrained` has their options."""
 
     @classmethod
-    def from_pretrained(
-        cls,
-        repo_or_dir: str | Path,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        token: str | bool | None = None,
-        **options: Any,
-    ) -> Self:
-        """As SLiMEncoder's. options: of this class' constructor."""
-        checkpoint = read_checkpoint(repo_or_dir, subfolder, revision, cache_dir, token)
-        return cls(pretrained=checkpoint, **options).eval()  # type: ignore[call-arg]
+    def _made_of(cls, checkpoint: Checkpoint, **options: Any) -> Self:
+        return cls(pretrained=checkpoint, **options)  # type: ignore[call-arg]
 
 
 class Adapter(_Pretrained, SLiMClassifier):

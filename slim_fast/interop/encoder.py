@@ -59,12 +59,15 @@ class SLiMEncoder(PeopleEncoder):
         Raises: UserError when there is nothing of that name, no network, or when tensors are missing, extra or of
             another shape (all named); TypeError for other options.
         """
-        checkpoint = read_checkpoint(repo_or_dir, subfolder, revision, cache_dir, token)
+        return cls._made_of(read_checkpoint(repo_or_dir, subfolder, revision, cache_dir, token), **options).eval()
+
+    @classmethod
+    def _made_of(cls, checkpoint: Checkpoint, **options: Any) -> Self:
         if given := sorted(options.keys() & {"topology", "channels", "config"}):
             checkpoint = replace(checkpoint, described_by=f"the given {' and '.join(given)}")
         encoder = cls._described(checkpoint.about, **options)
         encoder.load_checkpoint(checkpoint)
-        return encoder.eval()
+        return encoder
 
     @classmethod
     def _described(cls, about: Description, **options: Any) -> Self:
@@ -116,9 +119,10 @@ class SLiMEncoder(PeopleEncoder):
     def optimize(self, dtype: torch.dtype | Literal["auto"] | None = "auto", cuda_graphs: bool = False) -> Self:
         """A copy for inference alone, as fast as this machine allows.
 
-        dtype: of its weights; "auto": bfloat16 where the hardware multiplies it natively, else float32; None: as it
-        is. Clips may stay in float32. On a CPU the copy can't be trained, saved or moved. cuda_graphs: each shape of
-        clips is captured once and replayed; empty people are then computed and zeroed, because shapes are fixed.
+        dtype: of its blocks' matrix products; "auto": bfloat16 where the hardware multiplies it natively, else float32;
+        None: as they are. Clips may stay in float32. On a CPU the copy can't be trained, saved or moved.
+        cuda_graphs: each shape of clips is captured once and replayed; empty people are then computed and zeroed,
+        because shapes are fixed.
         Raises: UserError for cuda_graphs without CUDA.
         """
         device = self.pos_embed.device

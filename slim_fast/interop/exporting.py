@@ -7,7 +7,6 @@ import copy
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from slim_fast.errors import UserError
 from slim_fast.interop.classifier import SLiMClassifier
 from slim_fast.interop.dense import Dense
 from slim_fast.interop.encoder import SLiMEncoder
+from slim_fast.training.checkpoint import write_atomically
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 """Clips (B, C, T, V, M) to the outputs of `Dense`, in their order."""
@@ -190,17 +190,26 @@ def _export(
     """make: the file's content; load: that content as something to call."""
     Dense(model)  # says what can't be exported before it is copied
     plain = Dense(copy.deepcopy(model).to("cpu", torch.float32)).eval().requires_grad_(False)
-    with _whole(path) as file:
+    errors: dict[str, float] = {}
+
+    def write(file: BinaryIO) -> None:
         report("Tracing the model ...")
         # Else a length of one patch, one clip or one person would be another program.
         with _quiet(), shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made at run time
             content = make(plain)
-        errors = {}
         if verify:
             report("Checking its answers against the model's ...")
             with _quiet():
-                errors = check(plain.encoder, load(content))
+                errors.update(check(plain.encoder, load(content)))
         file.write(content)
+
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)
+    except OSError as error:
+        raise UserError(f"Could not write {path}: {error.strerror or error}; choose another path.") from error
     x = ("B", model.channels, f"{model.patch_size}*t", model.joints, "M")
     return Exported(path, {"x": x, **plain.axes}, errors)
 
@@ -237,27 +246,6 @@ def _module(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise UserError(f'Exporting to ONNX needs {name}: pip install "slim_fast[onnx]".') from error
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when the block ends without an error, and else is gone.
-
-    Raises: UserError, before the block, when there can be no such file.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"Could not write {path}: {error.strerror or error}; choose another path.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -51,8 +51,8 @@ class _Frozen(nn.Module):
 def freeze(encoder: AnyEncoder, dtype: torch.dtype | None = None) -> AnyEncoder:
     """A copy of `encoder` that answers the same without gradients; its blocks' matrix products in `dtype`, if given.
 
-    Embedding, norms and residuals stay as they are: in bfloat16 they would make the error 1.6 times as large and, on a
-    CPU, save 1 % of the time. On a CPU the blocks' weights are laid out once for the processor: the copy can't be
+    Embedding, norms and residuals stay as they are: rounding them to bfloat16 would save little time and make the error
+    larger. On a CPU the blocks' weights are laid out once for the processor: the copy can't be
     trained, saved, copied or moved, and torch.compile leaves its blocks alone.
     Raises: UserError for a dtype that is not floating-point, and for a frozen encoder.
     """

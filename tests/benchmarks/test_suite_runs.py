@@ -17,7 +17,7 @@ from benchmarks.tables import TABLES
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-RUNS = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("runs", "attention", "flops"))
+RUNS = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("runs", "attention", "flops", "transfer"))
 KINDS = [
     "prototype_loss_time",
     "prototype_loss_memory",

@@ -176,6 +176,7 @@ def test_onnx_is_one_valid_file_that_says_what_it_is(encoder_onnx, classifier_on
     assert about == {"channels": "xyz", "patch_frames": "8"}
     about = {entry.key: entry.value for entry in onnx.load(classifier_onnx).metadata_props}
     assert (about["channels"], about["num_classes"]) == ("xyc", "4")
+    assert "class_names" not in about
     assert exporting.describe_export(SLiMEncoder(5, config=SMALL))["topology"] == "5"
 
 
@@ -218,17 +219,17 @@ def test_a_wrong_program_is_not_kept(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
-def test_an_interrupted_write_leaves_what_was_there(tmp_path, stop):
-    path = tmp_path / "encoder.onnx"
+def test_an_interrupted_write_leaves_what_was_there(make_encoder, tmp_path, monkeypatch, stop):
+    path = tmp_path / "encoder.pt2"
     path.write_text("before")
 
-    def write():
-        with exporting._whole(path) as file:
-            file.write(b"half")
-            raise stop
+    def fail(*_, **__):
+        assert len(list(tmp_path.iterdir())) == 2, "the new file is begun"
+        raise stop
 
+    monkeypatch.setattr(exporting, "check", fail)
     with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else UserError):
-        write()
+        export_torch(make_encoder(), path)
     assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
 
 
@@ -327,3 +328,10 @@ def test_the_example_prints_the_top_classes(classifier, classifier_onnx, tmp_pat
     logits = np.load(tmp_path / "answers.npz")["logits"][0]
     order = np.argsort(-logits)
     assert lines == ["logits (1, 4)", *(f"class {k}: logit {logits[k]:.2f}" for k in order)]
+    named = onnx.load(classifier_onnx)
+    classifier.name_classes(names := ["walk", "wave", "jump", "fall"])
+    onnx.helper.set_model_props(named, exporting.describe_export(classifier))
+    onnx.save(named, tmp_path / "named.onnx")
+    lines = run_example(tmp_path / "named.onnx", tmp_path / "clip.npz", tmp_path / "answers.npz").splitlines()
+    assert lines[1:] == [f"class {names[k]}: logit {logits[k]:.2f}" for k in order]
+    classifier.name_classes(None)
