@@ -49,6 +49,14 @@ def test_arrays_are_what_the_real_unpickler_gives(tmp_path_factory, data, protoc
     np.testing.assert_array_equal(found.read(), array)
 
 
+def test_a_transposed_array_keeps_its_shape(tmp_path_factory) -> None:
+    """Protocol 5 writes it as it lies, with the order of its axes."""
+    array = np.arange(24.0).reshape(2, 3, 1, 4).transpose(1, 2, 0, 3)
+    found = round_trip(tmp_path_factory.mktemp("p"), array, 5)
+    assert found.shape == (3, 1, 2, 4)
+    np.testing.assert_array_equal(found.read(), array)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_data_set_survives_with_its_identities(tmp_path, protocol) -> None:
     shared = np.random.default_rng(0).normal(size=(60, 50)).astype(np.float16)

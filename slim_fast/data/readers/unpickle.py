@@ -59,13 +59,18 @@ class LazyArray:
         size = data.size if isinstance(data, Spilled) else len(data)
         if size != math.prod(shape) * dtype.value.itemsize:
             raise ValueError("an array whose bytes do not fit its shape")
-        self.shape, self.dtype, self.order, self.axes, self.data = tuple(shape), dtype.value, order, axes, data
+        if axes is not None and sorted(axes) != list(range(len(shape))):
+            raise ValueError("an array whose axes do not fit its shape")
+        self.shape = tuple(shape) if axes is None else tuple(shape[axis] for axis in axes)
+        self.dtype, self.order, self.axes, self.data = dtype.value, order, axes, data
         return self
 
     def read(self) -> np.ndarray:
         data = self.data.read() if isinstance(self.data, Spilled) else self.data
-        array: np.ndarray = np.ndarray(self.shape, self.dtype, bytes(data), order="F" if self.order == "F" else "C")
-        return array if self.axes is None else array.transpose(self.axes)
+        if self.axes is None:
+            return np.ndarray(self.shape, self.dtype, bytes(data), order="F" if self.order == "F" else "C")
+        laid = [self.shape[place] for place in np.argsort(self.axes)]
+        return np.ndarray(laid, self.dtype, bytes(data)).transpose(self.axes)
 
 
 class _Dtype:
