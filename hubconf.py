@@ -1,4 +1,4 @@
-"""torch.hub.load(this repository, "slim_encoder", source="local"): the encoder without installing anything."""
+"""torch.hub.load(this repository, "slim_encoder", source="local"): no installation needed."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 dependencies = ["torch", "numpy", "safetensors"]
 
 _ROOT = Path(__file__).resolve().parent
-# Packages find their own modules later without the search path; this repository's go before installed ones.
+# Imported packages find their modules without the search path; this repository's come first.
 sys.path[:0] = [str(_ROOT), str(_ROOT / "kernels")]
 try:
     import slim_kernels  # noqa: F401
@@ -18,22 +18,25 @@ finally:
 
 
 def slim_encoder(pretrained: Any = None, **options: Any) -> SLiMEncoder:
-    """SLiMEncoder.from_pretrained(pretrained, **options), a path or a hub name; without it, SLiMEncoder(**options).
+    """SLiMEncoder.from_pretrained(pretrained, **options), or SLiMEncoder(**options) without it.
 
+    pretrained: a path or a hub name.
     Raises: UserError as these, and for True: no weights come with the code.
     """
-    return _made(SLiMEncoder, pretrained, options)
+    return _make(SLiMEncoder, pretrained, options)
 
 
 def slim_classifier(pretrained: Any = None, **options: Any) -> SLiMClassifier:
-    """SLiMClassifier.from_pretrained(pretrained, **options), or without it, SLiMClassifier(**options).
+    """As `slim_encoder`, a SLiMClassifier.
 
     Raises: UserError as `slim_encoder`.
     """
-    return _made(SLiMClassifier, pretrained, options)
+    return _make(SLiMClassifier, pretrained, options)
 
 
-def _made(kind: Any, pretrained: Any, options: dict[str, Any]) -> Any:
+def _make(kind: Any, pretrained: Any, options: dict[str, Any]) -> Any:
     if pretrained is True:
-        raise UserError("No weights come with the code: give pretrained=PATH, or a hub name (owner/name).")
+        raise UserError(
+            "No weights come with the code: give pretrained=PATH, or a hub name (owner/name)."
+        )
     return kind.from_pretrained(pretrained, **options) if pretrained else kind(**options)

@@ -1,7 +1,10 @@
-"""python examples/finetune.py [ENCODER [CACHE]]: fine-tune a classifier with layer-wise learning rates.
+"""python examples/finetune.py [ENCODER [CACHE]]: fine-tune a classifier with layer-wise learning
+rates.
 
-ENCODER: a run's or an encoder's folder, a .pth file or a Hugging Face repository; without one, a small random encoder.
-CACHE: clips with labels and a split, from `python -m slim_fast.data convert`; without one, a few generated clips.
+ENCODER: a run's or an encoder's folder, a .pth file or a Hugging Face repository; without one, a
+small random encoder.
+CACHE: clips with labels and a split, from `python -m slim_fast.data convert`; without one, a few
+generated clips.
 """
 
 import re
@@ -20,18 +23,24 @@ from tqdm import tqdm
 from slim_fast import SLiMClassifier, UserError
 from slim_fast.data.cache import ClipCache
 from slim_fast.data.synthetic import write_synthetic
-from slim_fast.evaluation.features import evaluation_clips
+from slim_fast.evaluation.features import load_evaluation_clips
 from slim_fast.model.encoder import EncoderConfig
 
 EPOCHS, BATCH, RATE, LAYER_DECAY, WEIGHT_DECAY = 25, 16, 4e-3, 0.75, 0.05
 
 
 def rate_groups(model: SLiMClassifier) -> Iterator[dict[str, Any]]:
-    """Each layer learns LAYER_DECAY times as fast as the one after it; biases, norms and tokens do not decay."""
+    """Each layer learns LAYER_DECAY times as fast as the one after it; biases, norms and tokens do
+    not decay.
+    """
     depth = model.config.depth
     for name, parameter in model.named_parameters():
         block = re.match(r"blocks\.(\d+)\.", name)
-        layer = int(block[1]) + 1 if block else {"norm": depth, "head": depth + 1}.get(name.split(".")[0], 0)
+        layer = (
+            int(block[1]) + 1
+            if block
+            else {"norm": depth, "head": depth + 1}.get(name.split(".")[0], 0)
+        )
         plain = parameter.dim() == 1 or name in model.no_weight_decay()
         rate = RATE * LAYER_DECAY ** (depth + 1 - layer)
         yield {"params": [parameter], "lr": rate, "weight_decay": 0.0 if plain else WEIGHT_DECAY}
@@ -39,7 +48,9 @@ def rate_groups(model: SLiMClassifier) -> Iterator[dict[str, Any]]:
 
 def batch(cache: ClipCache, clips: np.ndarray) -> tuple[Tensor, Tensor]:
     """(B, C, 64, V, M) and labels (B,)."""
-    return evaluation_clips(cache, clips).permute(0, 4, 2, 3, 1), torch.from_numpy(cache.label[clips])
+    return load_evaluation_clips(cache, clips).permute(0, 4, 2, 3, 1), torch.from_numpy(
+        cache.label[clips]
+    )
 
 
 @torch.no_grad()
@@ -55,7 +66,11 @@ def main(encoder: str | None = None, data: str | None = None) -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         actions = ("wave", "clap", "jump", "kick", "sit down", "punch")
-        made = None if data else write_synthetic(Path(folder) / "clips", subjects=9, repetitions=3, actions=actions)
+        made = (
+            None
+            if data
+            else write_synthetic(Path(folder) / "clips", subjects=9, repetitions=3, actions=actions)
+        )
         cache = made or ClipCache.open(str(data))
         train, test = (part[cache.label[part] >= 0] for part in cache.split())
         if encoder:
@@ -66,7 +81,9 @@ def main(encoder: str | None = None, data: str | None = None) -> None:
         untrained = accuracy(model, cache, test)
         optimizer, random = torch.optim.AdamW(rate_groups(model)), np.random.default_rng(0)
         parts = -(-len(train) // BATCH)
-        batches = [part for _ in range(EPOCHS) for part in np.array_split(random.permutation(train), parts)]
+        batches = [
+            part for _ in range(EPOCHS) for part in np.array_split(random.permutation(train), parts)
+        ]
         rates = [group["lr"] for group in optimizer.param_groups]
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, len(batches))
         model.train()
@@ -79,7 +96,9 @@ def main(encoder: str | None = None, data: str | None = None) -> None:
             schedule.step()
             bar.set_postfix(loss=f"{loss.item():.2f}")
         trained = accuracy(model, cache, test)
-    print(f"{len(test)} test clips: {trained:.1f} % right, {untrained:.1f} % with the untrained head")
+    print(
+        f"{len(test)} test clips: {trained:.1f} % right, {untrained:.1f} % with the untrained head"
+    )
 
 
 if __name__ == "__main__":

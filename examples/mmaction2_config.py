@@ -1,7 +1,7 @@
 # For mmaction2 1.x: python tools/train.py mmaction2_config.py, from its configs/skeleton/stgcn.
 _base_ = "../../_base_/default_runtime.py"
 
-custom_imports = dict(imports=["slim_fast.interop.mmaction2"], allow_failed_imports=False)  # slim_fast
+custom_imports = dict(imports=["slim_fast.interop.mmaction2"])  # slim_fast
 model = dict(
     type="RecognizerGCN",
     backbone=dict(
@@ -14,7 +14,7 @@ model = dict(
 
 dataset = dict(type="PoseDataset", ann_file="data/skeleton/ntu60_3d.pkl")
 pipeline = [
-    dict(type="PreNormalize3D"),
+    dict(type="PreNormalize3D", align_spine=False),
     dict(type="GenSkeFeat", dataset="nturgb+d", feats=["j"]),
     dict(type="UniformSampleFrames", clip_len=64),
     dict(type="PoseDecode"),
@@ -40,6 +40,8 @@ test_evaluator = val_evaluator
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=16, val_begin=1, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-param_scheduler = [dict(type="CosineAnnealingLR", eta_min=0, T_max=16, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [
+    dict(type="CosineAnnealingLR", eta_min=0, T_max=16, by_epoch=True, convert_to_iter_based=True)
+]
 # Not part of the swap: graph networks are trained with SGD at 0.1, transformers are not.
 optim_wrapper = dict(optimizer=dict(type="AdamW", lr=5e-4, weight_decay=0.05))

@@ -1,9 +1,6 @@
-"""python examples/onnx_inference.py encoder.onnx clip.npy [answers.npz]: a clip through an exported encoder or
-classifier, with numpy and onnxruntime alone.
-
-The clip, (T, V, C) or (T, V, C, M), in metres (an npz: its first array), becomes 64 frames of its centred 95 %: the
-middle frame of each of 64 equal bins, or linear interpolation of a shorter clip, as slim_fast's evaluation takes them.
-"""
+"""python examples/onnx_inference.py encoder.onnx clip.npy [outputs.npz]: a clip (T, V, C[, M]) in
+metres through an exported encoder or classifier, with numpy and onnxruntime alone. As in
+slim_fast's evaluation it becomes 64 frames of its middle 95 %, or interpolated ones if shorter."""
 
 import json
 import sys
@@ -17,24 +14,27 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 about = session.get_modelmeta().custom_metadata_map
 topology, dims = json.loads(about["topology"]), len(about["channels"].rstrip("c"))
 centre = topology["joints"].index(topology["centre"]) if isinstance(topology, dict) else 0
-
 clip = np.load(sys.argv[2])
 clip = np.asarray(clip if isinstance(clip, np.ndarray) else clip[clip.files[0]], np.float32)
-clip = clip if clip.ndim == 4 else clip[..., None]  # (T, V, C, M)
-clip = clip[clip[:, :, :dims].any((1, 2, 3))]  # frames with somebody in them
-length, place = max(1, int(len(clip) * np.float32(0.95))), np.arange(64)
-frame = (2 * place + 1) * length // 128 if length >= 64 else np.clip((place + 0.5) * length / 64 - 0.5, 0, length - 1)
-frame = frame + (len(clip) - length) // 2
-lower, upper = clip[frame.astype(int)], clip[np.minimum(frame.astype(int) + 1, len(clip) - 1)]
-here = [x.any((1, 2), keepdims=True) for x in (lower, upper)]  # nothing is mixed with an absent person's zeros
-x = np.where(here[0] & here[1], lower + (frame % 1).astype(np.float32)[:, None, None, None] * (upper - lower), lower)
-x[:, :, :dims] -= clip[clip[..., 0].any((1, 2)).argmax(), centre, :dims, 0][:, None]
-x = (x * here[0]).transpose(2, 0, 1, 3)[None].astype(np.float32)  # (1, C, 64, V, M)
-
-answers = {o.name: a for o, a in zip(session.get_outputs(), session.run(None, {"x": x}), strict=True)}
-print(", ".join(f"{name} {value.shape}" for name, value in answers.items()))
-names = json.loads(about.get("class_names", "{}"))
-for number in answers.get("logits", np.zeros((1, 0)))[0].argsort()[::-1][:5]:
-    print(f"class {names[number] if names else number}: logit {answers['logits'][0, number]:.2f}")
+clip = clip.reshape(*clip.shape[:3], -1)  # (T, V, C, M)
+detected = np.isfinite(clip).all(2) & clip[:, :, :dims].any(2) & (clip[:, :, dims:] > 0).all(2)
+order = np.argsort(-detected.any(1).sum(0), kind="stable")  # who is detected longest comes first
+clip = np.where(detected[:, :, None], clip, 0)[detected.any((1, 2))][..., order]
+time = np.clip((np.arange(64) + 0.5) * len(clip) / 64 - 0.5, 0, len(clip) - 1)
+if len(clip) > 64:
+    time = len(clip) // 40 + np.arange(64) * max(len(clip) * 19 // 20, 64) // 64
+lower, upper = clip[time.astype(int)], clip[np.minimum(time.astype(int) + 1, len(clip) - 1)]
+valid = [x[:, :, :dims].any(2, keepdims=True) for x in (lower, upper)]
+between = lower + (time % 1).astype(np.float32)[:, None, None, None] * (upper - lower)
+x = np.where(valid[0] & valid[1], between, lower)  # nothing is mixed with an undetected joint
+first = clip[:, :, :dims, 0].any(2)  # (T, V): the first person's centre, or else any joint
+first &= (np.arange(len(first[0])) == centre) | ~first[:, centre].any()
+x[:, :, :dims] -= clip[:, :, :dims, 0][first][: first[first.any(1)][0].sum()].mean(0)[:, None]
+x = (x * valid[0]).transpose(2, 0, 1, 3)[None].astype(np.float32)  # (1, C, 64, V, M)
+out = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": x}), strict=True))
+print(", ".join(f"{name} {value.shape}" for name, value in out.items()))
+classes, logits = json.loads(about.get("class_names", "{}")), out.get("logits", [np.empty(0)])
+for i in logits[0].argsort()[::-1][:5]:
+    print(f"class {classes[i] if classes else i}: logit {logits[0][i]:.2f}")
 if len(sys.argv) == 4:
-    np.savez(sys.argv[3], **answers)
+    np.savez(sys.argv[3], **out)

@@ -1,5 +1,5 @@
 # For PYSKL: bash tools/dist_train.sh pyskl_config.py 8 --validate
-custom_imports = dict(imports=["slim_fast.interop.pyskl"], allow_failed_imports=False)  # slim_fast
+custom_imports = dict(imports=["slim_fast.interop.pyskl"])  # slim_fast
 model = dict(
     type="RecognizerGCN",
     backbone=dict(
@@ -14,7 +14,7 @@ dataset_type = "PoseDataset"
 ann_file = "data/nturgbd/ntu60_3danno.pkl"
 
 train_pipeline = [
-    dict(type="PreNormalize3D"),
+    dict(type="PreNormalize3D", align_spine=False),
     dict(type="GenSkeFeat", dataset="nturgb+d", feats=["j"]),
     dict(type="UniformSample", clip_len=64),
     dict(type="PoseDecode"),
@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type="ToTensor", keys=["keypoint"]),
 ]
 test_pipeline = [
-    dict(type="PreNormalize3D"),
+    dict(type="PreNormalize3D", align_spine=False),
     dict(type="GenSkeFeat", dataset="nturgb+d", feats=["j"]),
     dict(type="UniformSample", clip_len=64, num_clips=1),
     dict(type="PoseDecode"),

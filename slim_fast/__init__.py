@@ -6,13 +6,21 @@ if TYPE_CHECKING:
     from slim_fast.errors import UserError
     from slim_fast.interop.classifier import SLiMClassifier
     from slim_fast.interop.encoder import SLiMEncoder
+    from slim_fast.pretrain import TrainingResult, train
 
-__all__ = ["SLiMClassifier", "SLiMEncoder", "UserError"]
-_HOMES = {"SLiMEncoder": "interop.encoder", "SLiMClassifier": "interop.classifier", "UserError": "errors"}
+__version__ = "0.1.0"
+__all__ = ["SLiMClassifier", "SLiMEncoder", "TrainingResult", "UserError", "train"]
+_HOMES = {
+    "SLiMEncoder": "interop.encoder",
+    "SLiMClassifier": "interop.classifier",
+    "TrainingResult": "pretrain",
+    "UserError": "errors",
+    "train": "pretrain",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported when asked for: commands that need no encoder start without torch."""
+    """Public names, imported on first use: commands that need no encoder start without torch."""
     from importlib import import_module
 
     if name == "interop":  # for trainers that walk dotted names down from here

@@ -1,76 +1,74 @@
-"""python -m slim_fast.evaluate knn|linear RUN --data CACHE: what a trained encoder's frozen features are worth."""
+"""python -m slim_fast.evaluate knn|linear RUN --data CACHE: accuracy of frozen features."""
 
-import argparse
 import json
 import sys
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from jsonargparse import Namespace
 from tqdm import tqdm
 
+from slim_fast.command import CommandParser, run_command, run_process
 from slim_fast.data.cache import ClipCache
-from slim_fast.errors import UserError
+from slim_fast.errors import program_name
+from slim_fast.evaluation.features import PEOPLE
 from slim_fast.evaluation.probe import probe
-from slim_fast.model.files import encoder_folder, load_encoder
+from slim_fast.interop.encoder import SLiMEncoder
+from slim_fast.interop.transfer import match_to_cache
 from slim_fast.training.machine import choose_device
 
 SOURCES = {"learned": "learned", "random_encoder": "random encoder", "coordinates": "coordinates"}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m slim_fast.evaluate",
-        description="Accuracy of an encoder's frozen features on a labelled cache, beside a randomly initialised "
-        "encoder's and raw coordinates'.",
+def build_parser() -> CommandParser:
+    """The command line."""
+    parser = CommandParser(
+        prog=program_name("evaluate"),
+        description="Accuracy of an encoder's frozen features on a labelled cache, beside a "
+        "randomly initialised encoder's and raw coordinates'.",
     )
-    parser.add_argument("protocol", choices=["knn", "linear"], help="k nearest neighbours, or one linear classifier")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder, or an encoder folder")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="CACHE", help="labelled cache with a train/test split"
+        "protocol", choices=["knn", "linear"], help="k nearest neighbours, or one linear classifier"
     )
-    parser.add_argument("--split", help="split of the cache (its first by default)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the randomly initialised encoder (default 0)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    source = "a run, an encoder folder, a .pth file, or owner/name on Hugging Face"
+    parser.add_argument("run", type=str, metavar="RUN", help=source)
+    parser.add_cache_options("labelled cache with a train/test split")
+    people = "most people of a clip: those seen longest, then those who move most"
+    parser.add_argument("--people", type=int, default=PEOPLE, help=people)
+    parser.add_argument("--seed", type=int, default=0, help="of the randomly initialised encoder")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
-def show(protocol: str, figures: dict[str, Any]) -> None:
+def show(protocol: str, accuracies: dict[str, Any]) -> None:
     """The table of accuracies on stdout."""
-    print(f"{'':<10}" + "".join(f"{title:>17}" for title in SOURCES.values()))
+    found = accuracies[protocol]
+    rows = {"linear": [found[source] for source in SOURCES]}
     if protocol == "knn":
-        for k in figures["knn"]["learned"]:
-            print(f"{f'k = {k}':<10}" + "".join(f"{figures['knn'][source][k]:>17.1%}" for source in SOURCES))
-    else:
-        print(f"{'linear':<10}" + "".join(f"{figures['linear'][source]:>17.1%}" for source in SOURCES))
+        rows = {f"k = {k}": [found[source][k] for source in SOURCES] for k in found["learned"]}
+    print(f"{'':<10}" + "".join(f"{title:>17}" for title in SOURCES.values()))
+    for name, row in rows.items():
+        print(f"{name:<10}" + "".join(f"{accuracy:>17.1%}" for accuracy in row))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the process' exit status."""
-    options = build_parser().parse_args(arguments)
-    try:
-        encoder = load_encoder(encoder_folder(options.run), choose_device(options.device))
-        cache = ClipCache.open(options.data)
-        figures = probe(
-            cache,
-            encoder,
-            (options.protocol,),
-            options.split,
-            options.seed,
-            progress=lambda steps: tqdm(steps, unit="batch", leave=False, disable=None),
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
+    return run_command(lambda: run(build_parser().parse(arguments)))
+
+
+def run(options: Namespace) -> None:
+    """What the command does. Raises: UserError for input that does not fit."""
+    encoder = SLiMEncoder.from_pretrained(options.run).to(choose_device(options.device))
+    cache = ClipCache.open(options.data)
+    encoder = match_to_cache(encoder, cache, options.match_joints)
+    bar = partial(tqdm, unit="batch", leave=False, disable=None)
+    settings = {"people": options.people, "progress": bar}
+    accuracies = probe(cache, encoder, (options.protocol,), options.split, options.seed, **settings)
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(accuracies))
     else:
-        show(options.protocol, figures)
-    return 0
+        show(options.protocol, accuracies)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_process(main))

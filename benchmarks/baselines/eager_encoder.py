@@ -1,10 +1,8 @@
-"""The SLiM encoder in plain eager PyTorch: dense batches of one length, no packing, no project code.
+"""The SLiM encoder in plain eager PyTorch: dense batches of one length, no code of the project.
 
-Section 2 of the recipe (Do et al., "Less is More", arXiv 2603.10648). Parameters carry the names of the public
-checkpoints, so those load with ``load_state_dict``.
+Section 2 of the recipe (Do et al., "Less is More", arXiv 2603.10648). Parameters carry the names of
+the public checkpoints, so those load with ``load_state_dict``.
 """
-
-from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +22,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention; the rotation reaches only the last ``len(cos)`` tokens, the patches."""
+    """Self-attention; only the last ``len(cos)`` tokens, the patches, are rotated."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -34,18 +32,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, N, d) each
+        # (B, H, N, d) each; no einops in here: its microseconds would slow the baseline
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         x = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
         out: Tensor = self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
         return out
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding in fp32, feature i paired with i + d/2; x (B, H, N, d), cos and sin (patches, d/2)."""
+    """Rotary embedding in fp32, i paired with i + d/2; x (B, H, N, d), cos, sin (patches, d/2)."""
     plain = x[:, :, : x.shape[2] - len(cos)]
     first, second = x[:, :, plain.shape[2] :].float().chunk(2, dim=-1)
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return torch.cat([plain, turned.to(x.dtype)], dim=2)
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.cat([plain, rotated.to(x.dtype)], dim=2)
 
 
 class SwiGLU(nn.Module):
@@ -80,7 +79,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Clips (B, T, V, C) to tokens (B, 1 + registers + T/8 * V, width): CLS, registers, patches (time-major)."""
+    """Clips (B, T, V, C) to tokens (B, 1 + registers + T/8 * V, width): CLS, registers, patches."""
 
     def __init__(
         self,
@@ -108,7 +107,7 @@ class Encoder(nn.Module):
         nn.init.normal_(self.register_tokens, std=1e-6)
 
     def blocks_output(self, clips: Tensor, masks: Tensor | None = None) -> list[Tensor]:
-        """The un-normalised tokens after every block; masks (B, T/8, V) bool, True: replaced by the mask token."""
+        """The tokens after every block, before the norm; masks (B, T/8, V) bool: mask tokens."""
         x = self.patch_embed(clips)
         if masks is not None:
             x = torch.where(masks.flatten(1).unsqueeze(-1), self.mask_token.to(x.dtype), x)
@@ -125,7 +124,7 @@ class Encoder(nn.Module):
         return outputs
 
     def rotary(self, times: int, joints: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, (times * joints, head width / 2) fp32; all joints of one time share the angle."""
+        """Cosines and sines of every patch token, (times * joints, head width / 2) fp32."""
         half = self.head_width // 2
         frequency = 10000.0 ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
         time = torch.arange(times, device=device, dtype=torch.float32).repeat_interleave(joints)
@@ -136,14 +135,16 @@ class Encoder(nn.Module):
         out: Tensor = self.norm(self.blocks_output(clips, masks)[-1])
         return out
 
-    def last_blocks(self, clips: Tensor, n: int, masks: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
-        """For each of the last n blocks, oldest first: normalised (patches (B, T/8 * V, D), CLS (B, D))."""
+    def encode_last_blocks(
+        self, clips: Tensor, n: int, masks: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of the last n blocks, oldest first: normalised (patches (B, T/8 * V, D), CLS (B, D))."""
         tokens = [self.norm(x) for x in self.blocks_output(clips, masks)[-n:]]
         return [(x[:, self.prefix :], x[:, 0]) for x in tokens]
 
 
 def init_linear(module: nn.Module) -> None:
-    """Truncated normal 0.02 for the weights of linear maps (the patch embedding is one), zero biases."""
+    """Truncated normal 0.02 for weights of linear layers and the patch embedding, zero biases."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,11 +1,10 @@
 """The SLiM pre-training step in plain eager PyTorch: the baseline of the training benchmark.
 
-Written as the field writes it: one student forward for each view length, the teacher's forward, logits over all
-prototypes held in memory, Sinkhorn by sweeps over them. Nothing here uses the project's own model code.
-Sections 5 and 6 of the recipe (Do et al., "Less is More", arXiv 2603.10648).
+Written as the field writes it: one student forward for each view length, the teacher's forward,
+logits over all prototypes held in memory, Sinkhorn by sweeps over them. Nothing here uses the
+project's own model code. Sections 5 and 6 of the recipe (Do et al., "Less is More", arXiv
+2603.10648).
 """
-
-from __future__ import annotations
 
 import copy
 import itertools
@@ -40,14 +39,20 @@ class EagerConfig:
 
 
 class PrototypeHead(nn.Module):
-    """Features (..., D) to cosines with K prototypes (..., K): a three-layer MLP, both sides of norm 1."""
+    """Features (..., D) to cosines with K prototypes (..., K) by a three-layer MLP."""
 
     def __init__(self, width: int, hidden: int, out: int, prototypes: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, out)
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, out),
         )
-        self.prototypes = nn.Parameter(nn.init.trunc_normal_(torch.empty(prototypes, out), std=0.02))
+        self.prototypes = nn.Parameter(
+            nn.init.trunc_normal_(torch.empty(prototypes, out), std=0.02)
+        )
         self.apply(init_linear)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,10 +66,9 @@ class Network(nn.Module):
 
     def __init__(self, config: EagerConfig) -> None:
         super().__init__()
-        self.encoder = Encoder(
-            config.joints, config.channels, config.width, config.depth, config.heads, config.registers,
-            config.patch_frames,
-        )  # fmt: skip
+        blocks = (config.width, config.depth, config.heads)
+        tokens = (config.registers, config.patch_frames)
+        self.encoder = Encoder(config.joints, config.channels, *blocks, *tokens)
         sizes = (config.width, config.head_hidden, config.head_width, config.prototypes)
         self.contrastive_head = PrototypeHead(*sizes)
         self.masked_head = PrototypeHead(*sizes)
@@ -72,10 +76,7 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
-    """Soft assignments (N, K) from cosines (N, K): columns then rows normalised in turn, every row sums to 1.
-
-    In fp32, or fp64 for fp64 cosines.
-    """
+    """Assignments (N, K) from cosines (N, K) in fp32 or fp64, by sweeps; rows sum to 1."""
     assignment = torch.exp(at_least_fp32(logits) / temperature)
     rows, columns = assignment.shape
     for _ in range(iterations):
@@ -85,7 +86,7 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
 
 
 def cross_entropy(targets: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Row by row (N,): cross-entropy between soft targets (N, K) and the softmax of cosines (N, K)."""
+    """Cross-entropy (N,) between soft targets (N, K) and the softmax of cosines (N, K)."""
     return -(targets * F.log_softmax(at_least_fp32(logits) / temperature, dim=-1)).sum(-1)
 
 
@@ -94,7 +95,7 @@ def at_least_fp32(x: Tensor) -> Tensor:
 
 
 def koleo(features: Tensor) -> Tensor:
-    """Spreads features (B, D): minus the mean log distance to the nearest neighbour; zero when there is none."""
+    """Minus the mean log distance of features (B, D) to their nearest neighbours; 0 without any."""
     if len(features) < 2:
         return features.new_zeros(())
     with torch.autocast(features.device.type, enabled=False):
@@ -114,19 +115,24 @@ class EagerSLiM(nn.Module):
         self.student = Network(config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
-    def loss(self, clips: Sequence[Tensor], masks: Sequence[Tensor], teacher_temp: float) -> dict[str, Tensor]:
-        """Total loss and its parts: "loss", "contrastive", "masked", "koleo" (scalars, fp32; koleo unweighted).
+    def loss(
+        self, clips: Sequence[Tensor], masks: Sequence[Tensor], teacher_temp: float
+    ) -> dict[str, Tensor]:
+        """Scalars in fp32: "loss", and its parts "contrastive", "masked" and (unweighted) "koleo".
 
-        ``clips[w]`` (B, n, frames, V, C) float and ``masks[w]`` (B, n, frames/8, V) bool, window by window; the first
-        window holds the two globals. loss = contrastive + masked + 0.1 koleo.
+        ``clips[w]`` (B, n, frames, V, C) float and ``masks[w]`` (B, n, frames/8, V) bool, window by
+        window; the first window holds the two globals. loss = contrastive + masked + 0.1 koleo.
 
-        - contrastive: for every ordered pair (teacher's global, another student view), 2 + 2 * 8 = 18 of them with the
-          recipe's views, the batch mean of the cross-entropy; the mean over the pairs. The student sees its globals
-          masked wherever ``masks[0]`` says so, and its CLS is taken from that same forward.
-        - masked: cross-entropy at the masked positions of the globals, averaged within each view, summed over the
-          views that have any and divided by 2B, all views counted; the recipe's "times 2 for the globals, times 1/2"
-          is 1. With half of the views masked and uniform predictions it is log(K) / 2.
-        - koleo: of the student's CLS before the head, the sum over the two globals, each over its own batch.
+        - contrastive: for every ordered pair (teacher's global, another student view), 2 + 2 * 8 =
+          18 of them with the recipe's views, the batch mean of the cross-entropy; the mean over the
+          pairs. The student sees its globals masked by ``masks[0]``, and its CLS is taken from that
+          same forward.
+        - masked: cross-entropy at the masked tokens of the globals, averaged within each view,
+          summed over the views that have any and divided by 2B, all views counted; the recipe's
+          "times 2 for the globals, times 1/2" is 1. With half of the views masked and uniform
+          predictions it is log(K) / 2.
+        - koleo: of the student's CLS before the head, the sum over the two globals, each over its
+          own batch.
         """
         batch, views = clips[0].shape[:2]
         prefix = self.student.encoder.prefix
@@ -137,18 +143,22 @@ class EagerSLiM(nn.Module):
             tokens = self.teacher.encoder(clips[0].flatten(0, 1))
             cls_targets = self.targets(self.teacher.contrastive_head(tokens[:, 0]), teacher_temp)
             cls_targets = cls_targets.view(batch, views, -1)  # (B, 2, K)
-            patch_targets = self.targets(self.teacher.masked_head(tokens[:, prefix:][global_mask]), teacher_temp)
+            patch_targets = self.targets(
+                self.teacher.masked_head(tokens[:, prefix:][global_mask]), teacher_temp
+            )
 
         tokens = self.student.encoder(clips[0].flatten(0, 1), masks[0].flatten(0, 1))
         patch_logits = self.student.masked_head(tokens[:, prefix:][global_mask])
-        weight = (1 / global_mask.sum(1).clamp(min=1))[:, None].expand(global_mask.shape)[global_mask]
-        masked = (cross_entropy(patch_targets, patch_logits, temperature) * weight).sum() / (batch * views)
+        weight = (1 / global_mask.sum(1).clamp(min=1))[:, None].expand_as(global_mask)[global_mask]
+        masked = (cross_entropy(patch_targets, patch_logits, temperature) * weight).sum()
+        masked = masked / (batch * views)
 
         cls = [tokens[:, 0].reshape(batch, views, -1)]
         for window, mask in zip(clips[1:], masks[1:], strict=True):
             tokens = self.student.encoder(window.flatten(0, 1), mask.flatten(0, 1))
             cls.append(tokens[:, 0].reshape(batch, window.shape[1], -1))
-        logits = self.student.contrastive_head(torch.cat(cls, dim=1))  # (B, 10, K), the globals first
+        # (B, 10, K), the globals first
+        logits = self.student.contrastive_head(torch.cat(cls, dim=1))
         terms = [
             cross_entropy(cls_targets[:, target], logits[:, view], temperature).mean()
             for target, view in itertools.product(range(views), range(logits.shape[1]))
@@ -175,7 +185,7 @@ class EagerSLiM(nn.Module):
         freeze_prototypes: bool = False,
         autocast: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
-        """One whole step: loss, backward, clipping of each submodule on its own, AdamW, teacher average."""
+        """One whole step: loss, backward, clipping by submodule, AdamW, teacher average."""
         device = clips[0].device.type
         with torch.autocast(device, dtype=autocast) if autocast else nullcontext():
             losses = self.loss(clips, masks, teacher_temp)
@@ -200,15 +210,17 @@ class EagerSLiM(nn.Module):
 
 
 def make_optimizer(model: EagerSLiM, lr: float, weight_decay: float = 0.04) -> torch.optim.AdamW:
-    """AdamW over the student: no decay for biases and norms, patch embedding at a fifth of the learning rate."""
+    """AdamW over the student, biases and norms not decayed, the patch embedding at a fifth."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.student.named_parameters():
         decays = not (name.endswith(".bias") or "norm" in name)
         groups.setdefault((decays, "patch_embed" in name), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": params, "lr": lr * (0.2 if patch else 1.0), "weight_decay": weight_decay if decays else 0.0}
-            for (decays, patch), params in groups.items()
-        ],
-        betas=(0.9, 0.999),
-    )
+    options = [
+        {
+            "params": params,
+            "lr": lr * (0.2 if patch else 1.0),
+            "weight_decay": decays * weight_decay,
+        }
+        for (decays, patch), params in groups.items()
+    ]
+    return torch.optim.AdamW(options, betas=(0.9, 0.999))

@@ -1,13 +1,12 @@
 """Masked autoencoders on skeletons in plain eager PyTorch: SkeletonMAE and MAMP.
 
-SkeletonMAE (Wu et al., arXiv 2209.02399) in the form that MAMP's authors compare with: random masking, coordinates are
-predicted. MAMP (Mao et al., arXiv 2308.07092): motion-aware masking, motion (the way to the next frame) is predicted;
-the decoder has 5 blocks, or 3. The loss is the mean squared error at hidden tokens. Targets normalised within each
-patch come from the masked autoencoder of images (He et al., arXiv 2111.06377); whether MAMP has them we could not
-check, so they are an option that is off.
+SkeletonMAE (Wu et al., arXiv 2209.02399) in the form that MAMP's authors compare with: random
+masking, coordinates are predicted. MAMP (Mao et al., arXiv 2308.07092): motion-aware masking,
+motion (the difference to the next frame) is predicted; the decoder has 5 blocks, or 3. The loss is
+the mean squared error at masked tokens. Targets normalised within each patch come from the masked
+autoencoder of images (He et al., arXiv 2111.06377); whether MAMP has them we could not check, so
+they are an option that is off.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +30,7 @@ class MAEConfig(MaskedConfig):
 
 
 class MaskedAutoencoder(MaskedModel):
-    """Encoder of the visible tokens, decoder of all; predicts what the hidden patches hold."""
+    """Encoder of the visible tokens, decoder of all; predicts what the masked patches hold."""
 
     config: MAEConfig
 
@@ -47,7 +46,9 @@ class MaskedAutoencoder(MaskedModel):
         return F.layer_norm(rows, rows.shape[-1:], eps=1e-6) if self.config.normalised else rows
 
     def loss(self, clips: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Mean squared error at the hidden tokens of clips (B, T, V, C), a scalar."""
-        seen, hidden = self.split(clips, generator)
-        predicted = self.decoder(self.encoder(clips, seen), seen)  # (B, N, patch frames * C)
-        return F.mse_loss(take(predicted, hidden).float(), take(self.targets(clips), hidden).float())
+        """Mean squared error at the masked tokens of clips (B, T, V, C), a scalar."""
+        visible, masked = self.split(clips, generator)
+        predicted = self.decoder(self.encoder(clips, visible), visible)  # (B, N, patch frames * C)
+        return F.mse_loss(
+            take(predicted, masked).float(), take(self.targets(clips), masked).float()
+        )

@@ -1,12 +1,10 @@
 """The transformer that the masked baselines share, in plain eager PyTorch.
 
-SkeletonMAE, MAMP, S-JEPA and GFP all take 120 frames of one person, cut into patches of 4 frames of one joint: 750
-tokens of 256 features, with learned embeddings of time and of joint added, through 8 pre-norm blocks (MAMP, Mao et
-al., arXiv 2308.07092). While training, the encoder sees only the tokens that are not hidden; afterwards
-it sees all. People are folded into the batch by the caller.
+SkeletonMAE, MAMP, S-JEPA and GFP all take 120 frames of one person, cut into patches of 4 frames of
+one joint: 750 tokens of 256 features, with learned embeddings of time and of joint added, through 8
+pre-norm blocks (MAMP, Mao et al., arXiv 2308.07092). While training, the encoder sees only the
+visible tokens; afterwards it sees all. People are folded into the batch by the caller.
 """
-
-from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,7 +31,7 @@ class MaskedConfig:
     mlp_ratio: int = 4
     masking: Masking = "motion"
     mask_ratio: float = 0.9
-    kept: int | None = None
+    num_visible: int | None = None
     """Tokens that the encoder sees in training; None: derived from mask_ratio, see `visible`."""
     motion_temperature: float = 0.75
     attention: Literal["sdpa", "explicit"] = "sdpa"
@@ -53,10 +51,11 @@ class MaskedConfig:
 
     @property
     def visible(self) -> int:
-        """`kept`, or the whole part of tokens * (1 - mask_ratio): of 750 and 0.9 that is 74, as in the published code,
-        because 1 - 0.9 is a little less than a tenth.
+        """`num_visible`, or the whole part of tokens * (1 - mask_ratio): of 750 and 0.9 that is 74,
+        as in the published code, because 1 - 0.9 is a little less than a tenth.
         """
-        return int(self.tokens * (1 - self.mask_ratio)) if self.kept is None else self.kept
+        derived = int(self.tokens * (1 - self.mask_ratio))
+        return derived if self.num_visible is None else self.num_visible
 
 
 class Attention(nn.Module):
@@ -69,7 +68,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d) each
+        # (B, H, N, d) each
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.explicit:
             x = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1) @ v
         else:
@@ -107,15 +107,19 @@ class Positions(nn.Module):
 
     def __init__(self, config: MaskedConfig) -> None:
         super().__init__()
-        self.time = nn.Parameter(nn.init.trunc_normal_(torch.empty(config.times, 1, config.width), std=0.02))
-        self.joint = nn.Parameter(nn.init.trunc_normal_(torch.empty(config.joints, config.width), std=0.02))
+        self.time = nn.Parameter(
+            nn.init.trunc_normal_(torch.empty(config.times, 1, config.width), std=0.02)
+        )
+        self.joint = nn.Parameter(
+            nn.init.trunc_normal_(torch.empty(config.joints, config.width), std=0.02)
+        )
 
     def forward(self) -> Tensor:
         return (self.time + self.joint).flatten(0, 1)  # (N, D)
 
 
 class SkeletonEncoder(nn.Module):
-    """Clips (B, T, V, C) to normalised tokens (B, N, D), or (B, K, D) of the tokens numbered `seen`, int64 (B, K)."""
+    """Clips (B, T, V, C) to tokens (B, N, D), or (B, K, D) of `visible`, int64 (B, K)."""
 
     def __init__(self, config: MaskedConfig) -> None:
         super().__init__()
@@ -125,32 +129,32 @@ class SkeletonEncoder(nn.Module):
         self.blocks = blocks(config, config.depth)
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, clips: Tensor, seen: Tensor | None = None) -> Tensor:
+    def forward(self, clips: Tensor, visible: Tensor | None = None) -> Tensor:
         x = self.embed(patches(clips, self.patch_frames)) + self.positions()  # (B, N, D)
-        out: Tensor = self.norm(self.blocks(x if seen is None else take(x, seen)))
+        out: Tensor = self.norm(self.blocks(x if visible is None else take(x, visible)))
         return out
 
 
 class MaskTokens(nn.Module):
-    """What the encoder saw (B, K, D), at its places, int64 (B, K), among mask tokens, with positions: (B, N, D)."""
+    """Visible tokens (B, K, D) at int64 indices (B, K), mask tokens elsewhere -> (B, N, D)."""
 
     def __init__(self, config: MaskedConfig) -> None:
         super().__init__()
         self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(config.width), std=0.02))
         self.positions = Positions(config)
 
-    def forward(self, seen: Tensor, places: Tensor) -> Tensor:
+    def forward(self, visible: Tensor, indices: Tensor) -> Tensor:
         positions = self.positions()
-        batch, _, width = seen.shape
-        x = self.token.to(seen.dtype).expand(batch, len(positions), width)
-        return x.scatter(1, places[..., None].expand(-1, -1, width), seen) + positions
+        batch, _, width = visible.shape
+        x = self.token.to(visible.dtype).expand(batch, len(positions), width)
+        return x.scatter(1, indices[..., None].expand(-1, -1, width), visible) + positions
 
 
 class Decoder(nn.Module):
-    """Tokens that were seen (B, K, D) and their places, int64 (B, K), to predictions of all tokens (B, N, out).
+    """Visible tokens (B, K, D) and their int64 indices (B, K) to predictions of all (B, N, out).
 
-    out None: the normalised tokens themselves, (B, N, D). There is no map between encoder and decoder, which are
-    equally wide: the decoder's published cost is met best without one.
+    out None: the normalised tokens themselves, (B, N, D). There is no linear layer between encoder
+    and decoder, which are equally wide: the decoder's published cost is met best without one.
     """
 
     def __init__(self, config: MaskedConfig, depth: int, out: int | None = None) -> None:
@@ -160,8 +164,8 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Identity() if out is None else nn.Linear(config.width, out)
 
-    def forward(self, seen: Tensor, places: Tensor) -> Tensor:
-        x: Tensor = self.head(self.norm(self.blocks(self.fill(seen, places))))
+    def forward(self, visible: Tensor, indices: Tensor) -> Tensor:
+        x: Tensor = self.head(self.norm(self.blocks(self.fill(visible, indices))))
         return x
 
 
@@ -179,12 +183,14 @@ class MaskedModel(nn.Module):
         return out
 
     def split(self, clips: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Numbers of the tokens that stay (B, K) and of those that are hidden (B, N - K)."""
-        told = self.config
-        return split_tokens(clips, told.patch_frames, told.visible, told.masking, told.motion_temperature, generator)
+        """Indices of the visible tokens (B, K) and of the masked ones (B, N - K)."""
+        c = self.config
+        return split_tokens(
+            clips, c.patch_frames, c.visible, c.masking, c.motion_temperature, generator
+        )
 
     def loss(self, clips: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The training loss, a scalar, of clips (B, T, V, C). generator: of the masks, on the clips' device."""
+        """The loss of clips (B, T, V, C), a scalar. generator: of the masks, on their device."""
         raise NotImplementedError
 
     def training_step(
@@ -194,10 +200,7 @@ class MaskedModel(nn.Module):
         autocast: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """One step of training on clips (B, T, V, C), forward and loss in `autocast` if given.
-
-        Returns: "loss", a scalar without a graph.
-        """
+        """One step on clips (B, T, V, C); returns "loss", a scalar without a graph."""
         with torch.autocast(clips.device.type, dtype=autocast) if autocast else nullcontext():
             loss = self.loss(clips, generator)
         optimizer.zero_grad(set_to_none=True)
@@ -207,7 +210,7 @@ class MaskedModel(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Truncated normal 0.02 for the weights of linear maps, zero biases; for `Module.apply`."""
+    """Truncated normal 0.02 for the weights of linear layers, zero biases; for `Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -1,7 +1,5 @@
 """Is every op exact, and does it give the same bits twice?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.ops import CHECKED, PROBLEMS, TIMED, TINY, Draw, prepare
-from benchmarks.gpu.record import Row
 from benchmarks.gpu.run import Run
+from benchmarks.suite.ops import CHECKED, PROBLEMS, TIMED, TINY, Draw, prepare
 
 FORWARD_BOUND, GRADIENT_BOUND = 2.0, 3.0
 # Both sides are as exact as float32 is: below this their ratio is noise.
@@ -22,8 +19,9 @@ DRAWS = 8
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Uninitialised memory is full of NaN, so that what nobody writes shows."""
-    before, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    """Uninitialised memory is full of NaN, so that what is never written shows."""
+    before = torch.get_deterministic_debug_mode()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     try:
@@ -36,7 +34,9 @@ def poisoned() -> Iterator[None]:
 def relative_error(got: Tensor, want: Tensor) -> float:
     """‖got - want‖ / ‖want‖ in float64."""
     want = want.double()
-    return ((got.double() - want).norm() / want.norm().clamp_min(torch.finfo(torch.float64).tiny)).item()
+    return (
+        (got.double() - want).norm() / want.norm().clamp_min(torch.finfo(torch.float64).tiny)
+    ).item()
 
 
 def correctness(run: Run) -> None:
@@ -59,7 +59,8 @@ def correctness(run: Run) -> None:
                 mine, theirs = (math.sqrt(s / (1 if small else DRAWS)) for s in sums)
                 bound = FORWARD_BOUND if what == "forward" else GRADIENT_BOUND
                 ratio = mine / max(theirs, LEAST_ERROR)
-                run.add(Row("correctness", name, what, mine, theirs, ratio=ratio, target=bound, at_most=True), True)
+                fields = {"ratio": ratio, "target": bound, "at_most": True}
+                run.add(name, what, mine, baseline=theirs, **fields, check=True)
 
 
 def determinism(run: Run) -> None:
@@ -67,11 +68,9 @@ def determinism(run: Run) -> None:
     small = run.quick or run.device.type == "cpu"
     for name, build in PROBLEMS.items():
         with run.attempt(name):
-            problem = build(TINY if small else TIMED, Draw(run.device, 0))  # many programs: where races would show
+            # many programs: where races would show
+            problem = build(TINY if small else TIMED, Draw(run.device, 0))
             once, again = (prepare(problem, problem.ours)() for _ in range(2))
             different = [what for what in once if not torch.equal(once[what], again[what])]
-            row = Row(
-                "determinism", name, "output and gradients", float(len(different)), target=0, at_most=True,
-                note=", ".join(different),
-            )  # fmt: skip
-            run.add(row, check=True)
+            fields = {"target": 0, "at_most": True, "note": ", ".join(different)}
+            run.add(name, "output and gradients", float(len(different)), **fields, check=True)

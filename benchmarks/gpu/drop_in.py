@@ -1,20 +1,17 @@
 """The drop-in encoder on the device: exact, also with empty people and from CUDA graphs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from benchmarks.baselines import eager_encoder
-from benchmarks.eager_sizes import eager_config
-from benchmarks.encoders import spread
 from benchmarks.gpu.correctness import FORWARD_BOUND, LEAST_ERROR, relative_error
-from benchmarks.gpu.ops import CHANNELS
-from benchmarks.gpu.record import Row
 from benchmarks.gpu.run import Run
 from benchmarks.gpu.step import JOINTS, TOY
+from benchmarks.suite.eager import eager_encoder_like
+from benchmarks.suite.encoders import spread
+from benchmarks.suite.ops import CHANNELS
 from slim_fast import SLiMEncoder
 from slim_fast.model.slim import ModelConfig
 
@@ -22,20 +19,18 @@ from slim_fast.model.slim import ModelConfig
 @torch.no_grad()
 def drop_in(run: Run) -> None:
     """SLiMEncoder, optimised and captured, against SLiM's encoder in eager PyTorch and float64."""
-    cuda, model = run.device.type == "cuda", TOY if run.quick or run.device.type == "cpu" else ModelConfig()
+    cuda = run.device.type == "cuda"
+    model = TOY if run.quick or not cuda else ModelConfig()
     low = torch.bfloat16 if cuda else torch.float32
     torch.manual_seed(0)
     encoder = SLiMEncoder(JOINTS, config=model.encoder)
     spread(encoder)
     encoder = encoder.eval().to(run.device)
-    told = eager_config(model, JOINTS, CHANNELS)
 
     def eager(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """CLS of everybody."""
-        made = eager_encoder.Encoder(JOINTS, CHANNELS, told.width, told.depth, told.heads, told.registers)
-        made.load_state_dict(encoder.state_dict())
-        made.eval().to(run.device, dtype)
-        return lambda x: made(x.permute(0, 4, 2, 3, 1).flatten(0, 1).to(dtype))[:, 0]
+        """CLS of every person."""
+        made = eager_encoder_like(encoder, model, JOINTS, CHANNELS).to(run.device, dtype)
+        return lambda x: made(rearrange(x, "b c t v m -> (b m) t v c").to(dtype))[:, 0]
 
     clips = torch.randn(4, CHANNELS, 16 if model is TOY else 64, JOINTS, 2, device=run.device)
     clips[1, ..., 1] = clips[2, ..., 0] = 0
@@ -50,8 +45,7 @@ def drop_in(run: Run) -> None:
             for _ in range(2):  # a graph is captured first, then replayed
                 got = fast(clips)
             mine = relative_error(got[present], exact)
-            ratio = mine / max(theirs, LEAST_ERROR)
-            row = Row("drop_in", name, "error of CLS", mine, theirs, ratio=ratio, target=FORWARD_BOUND, at_most=True)
-            run.add(row, check=True)
+            fields = {"ratio": mine / max(theirs, LEAST_ERROR), "target": FORWARD_BOUND}
+            run.add(name, "error of CLS", mine, baseline=theirs, **fields, at_most=True, check=True)
             wrong = float(got[~present].any(1).sum())
-            run.add(Row("drop_in", name, "empty people not zero", wrong, target=0, at_most=True), check=True)
+            run.add(name, "empty people not zero", wrong, target=0, at_most=True, check=True)

@@ -1,152 +1,44 @@
-"""What a GPU run found: one row a measurement, printed as it comes, kept in the GPU's file of results."""
+"""The GPU's file of results, and what its measurements depend on."""
 
-from __future__ import annotations
-
-import platform
 import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.records import Recorder, commit, cores, cpu_model, read
-
-# In the order in which they run: what matters most comes before what takes long to compile.
-SECTIONS = {
-    "environment": "What this GPU reaches at most, on random data: a large bf16 matrix product, and a copy (bytes "
-    "read and written).",
-    "correctness": "Relative error (norm of the difference over the norm) against float64, of ours and of eager "
-    "PyTorch in the same dtypes.",
-    "determinism": "How many tensors (output and gradients) differ in any bit between two runs.",
-    "drop_in": "Relative error of the CLS of SLiMEncoder.optimize(), plain and from CUDA graphs, against float64, and "
-    "of eager PyTorch in the same dtype; empty people whose answers are not zeros.",
-    "memory": "Bytes by which forward and backward raise the peak of allocated memory.",
-    "inference": "The encoder on two-person clips of 64 frames, random weights, all in bf16.",
-    "step": "A whole training step of the recipe, against the same step in eager PyTorch at the largest batch it fits.",
-    "prototypes": "prototype_loss forward and backward, against the N×K logits in memory (fp16, Sinkhorn in fp32).",
-    "embed": "embed_tokens forward and backward, against eager PyTorch.",
-    "update": "Teacher average and AdamW: one multi-tensor call (ours), against one flat buffer.",
-    "attention": "packed_attention forward and backward on the recipe's mix of lengths; all include the rotation.",
-    "dense": "A block's dense parts forward and backward, against eager PyTorch and torch.compile of it.",
-    "graph": "Whether a CUDA graph captures the step; replays against launches.",
-}
-INTERPRETED = ("correctness", "determinism", "drop_in")
-"""Sections that Triton's interpreter can run on a CPU."""
-TITLES = {**SECTIONS, "sections": "What ran, in seconds."}
-Number = float | Sequence[float] | None
+from benchmarks.records.machine import software
+from benchmarks.records.recorder import Recorder, read
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measurement. Numbers are quartiles [first, median, third] or plain."""
-
-    section: str
-    op: str
-    what: str
-    ours: Number = None
-    baseline: Number = None
-    unit: str = ""
-    """Of ours and baseline."""
-    ratio: Number = None
-    """How they compare; what the target is about, or ours where it is None."""
-    target: float | None = None
-    at_most: bool = False
-    """Whether the target is an upper bound."""
-    note: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the median reaches the target; None without one. NaN reaches none."""
-        if self.target is None:
-            return None
-        value = median(self.ours if self.ratio is None else self.ratio)
-        return value is not None and (value <= self.target if self.at_most else value >= self.target)
-
-    def figures(self) -> dict[str, Any]:
-        """The row as it is kept on file, less its section, op and what."""
-        dropped = ("section", "op", "what") if self.at_most else ("section", "op", "what", "at_most")
-        found = {k: v for k, v in asdict(self).items() if k not in dropped and v not in (None, "")}
-        return found if self.target is None else {**found, "met": self.met}
-
-
-def median(value: Number) -> float | None:
-    return value[1] if isinstance(value, Sequence) else value
-
-
-def figure(value: Number, unit: str = "") -> str:
-    """A number (of quartiles the median) with three digits and its unit."""
-    number = median(value)
-    if number is None:
-        return "–"
-    text = f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.3g}"
-    return f"{text} {unit}".rstrip()
-
-
-def cells(result: dict[str, Any]) -> dict[str, str]:
-    """The columns of a result on file, or of a row's figures."""
-    ratio, sign = result.get("ratio"), "≤" if result.get("at_most") else "≥"
-    spread = f" ({ratio[0]:.3g}–{ratio[2]:.3g})" if isinstance(ratio, Sequence) else ""
-    return {
-        "ours": figure(result.get("ours"), result.get("unit", "")),
-        "baseline": figure(result.get("baseline"), result.get("unit", "")),
-        "ratio": figure(ratio) + spread,
-        "target": f"{sign} {figure(result['target'])}" if "target" in result else "–",
-        "met": {True: "yes", False: "NO", None: "–"}[result.get("met")],
-        "note": result.get("note", ""),
-    }
-
-
-WIDTHS = {"op": 34, "what": 47, "ours": 16, "baseline": 16, "ratio": 24, "target": 8, "met": 4, "note": 0}
-
-
-def line(row: Row) -> str:
-    """The row as it is printed."""
-    found = {"op": row.op, "what": row.what, **cells(row.figures())}
-    return "".join(f"{found[name]:<{width}} " for name, width in WIDTHS.items()).rstrip()
-
-
-def heading() -> str:
-    return "".join(f"{name:<{width}} " for name, width in WIDTHS.items()).rstrip()
-
-
-def driver() -> str | None:
+def driver_version() -> str | None:
     """The driver's version; None when it does not say."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return done.stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
 
 
-def environment(device: torch.device, commit_name: str | None, quick: bool) -> dict[str, Any]:
-    """What a run's figures depend on."""
+def environment(device: torch.device, commit: str | None, quick: bool) -> dict[str, Any]:
+    """What a run's measurements depend on; commit: its name where git cannot tell."""
     properties = torch.cuda.get_device_properties(device)
+    about = software(quick)
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit_name or commit(),
+        **about,
+        "commit": commit or about["commit"],
         "gpu": properties.name,
         "gpu_bytes": properties.total_memory,
         "capability": f"{properties.major}.{properties.minor}",
-        "driver": driver(),
-        "cpu": cpu_model(),
-        "cores": cores(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": metadata.version("triton"),
-        "numpy": np.__version__,
-        "quick": quick,
+        "driver": driver_version(),
     }
 
 
 class GpuRecorder(Recorder):
-    """Results of one GPU, in a file of its name; what the same commit measured before is replaced case by case."""
+    """Results of one GPU, in a file of its name; what the same commit measured before is replaced
+    case by case.
+    """
 
     def __init__(self, folder: Path | None, about: dict[str, Any]) -> None:
         super().__init__(folder, about["quick"])
@@ -156,9 +48,12 @@ class GpuRecorder(Recorder):
             self._earlier = read(self._path) if self._path.exists() else []
         self._run = about
 
-    def add(self, benchmark: str, case: dict[str, Any], **figures: Any) -> None:
+    def add(self, benchmark: str, case: dict[str, Any], **metrics: Any) -> None:
         for run in self._earlier:
-            if self._run["commit"] and all(run[name] == self._run[name] for name in ("commit", "quick")):
-                run["results"] = [r for r in run["results"] if (r["benchmark"], r["case"]) != (benchmark, case)]
+            same = all(run[name] == self._run[name] for name in ("commit", "quick"))
+            if self._run["commit"] and same:
+                run["results"] = [
+                    r for r in run["results"] if (r["benchmark"], r["case"]) != (benchmark, case)
+                ]
         self._earlier = [run for run in self._earlier if run["results"]]
-        super().add(benchmark, case, **figures)
+        super().add(benchmark, case, **metrics)

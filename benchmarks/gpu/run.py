@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from benchmarks.gpu import timing
-from benchmarks.gpu.record import Recorder, Row, line
+from benchmarks.records.gpu_rows import Number, Row, line
+from benchmarks.records.recorder import Recorder, quartiles
 
 
 def first_line(error: BaseException) -> str:
@@ -27,20 +29,44 @@ class Run:
     minutes: sections that have not begun by then are skipped.
     """
 
-    def __init__(self, device: torch.device, *, quick: bool, minutes: float, recorder: Recorder | None) -> None:
+    def __init__(
+        self, device: torch.device, *, quick: bool, minutes: float, recorder: Recorder | None
+    ) -> None:
         self.device, self.quick, self._minutes, self._recorder = device, quick, minutes, recorder
         self.failed: list[str] = []
         """Checks that failed and errors, one line each."""
         self._begin = time.perf_counter()
         self._errors: list[str] = []
+        self._section = ""
 
-    def add(self, row: Row, check: bool = False) -> None:
-        """Print and record a row; with `check`, missing its target fails the run."""
+    def add(
+        self, op: str, what: str, ours: Number = None, *, check: bool = False, **fields: Any
+    ) -> None:
+        """Print and record a `Row` of the section that is running; with `check`, missing its target
+        fails the run.
+        """
+        row = Row(self._section, op, what, ours, **fields)
         print(line(row), flush=True)
         if self._recorder is not None:
-            self._recorder.add(f"gpu_{row.section}", {"op": row.op, "what": row.what}, **row.figures())
+            self._recorder.add(
+                f"gpu_{row.section}", {"op": row.op, "what": row.what}, **row.metrics()
+            )
         if check and not row.met:
             self.failed.append(f"{row.section}: {row.op}, {row.what}")
+
+    def add_times(
+        self,
+        op: str,
+        what: str,
+        times: Mapping[str, list[float]],
+        baseline: str,
+        ours: str = "ours",
+        **fields: Any,
+    ) -> None:
+        """A row of two sides' milliseconds, measured interleaved, and their ratio."""
+        fields |= {"baseline": quartiles(times[baseline]), "unit": "ms"}
+        ratio = timing.faster(times[ours], times[baseline])
+        self.add(op, what, quartiles(times[ours]), ratio=ratio, **fields)
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
@@ -57,7 +83,7 @@ class Run:
         begin = time.perf_counter()
         if not obstacle and begin - self._begin > 60 * self._minutes:
             obstacle = f"{self._minutes:g} minutes were over"
-        self._errors = []
+        self._errors, self._section = [], name
         if obstacle:
             outcome = f"skipped: {obstacle}"
         else:
@@ -68,7 +94,8 @@ class Run:
             if self.device.type == "cuda":
                 with self.attempt("freeing memory"):
                     torch.cuda.empty_cache()
-        self.add(Row("sections", name, "section", ours=time.perf_counter() - begin, unit="s", note=outcome))
+        self._section = "sections"
+        self.add(name, "section", time.perf_counter() - begin, unit="s", note=outcome)
 
     @cached_property
     def timer(self) -> timing.Timer:
@@ -77,4 +104,4 @@ class Run:
     @cached_property
     def ceiling(self) -> list[float]:
         """bf16 TFLOP/s of a large matrix product, quartiles."""
-        return timing.product_rate(self.timer, self.device, 512 if self.quick else 8192)
+        return timing.matmul_rate(self.timer, self.device, 512 if self.quick else 8192)

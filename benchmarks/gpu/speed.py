@@ -1,7 +1,5 @@
 """How fast and how lean the ops are, beside what PyTorch offers for the same."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,12 +8,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import attention_baselines, timing
+from benchmarks.gpu import timing
 from benchmarks.gpu.correctness import relative_error
-from benchmarks.gpu.ops import PROBLEMS, TIMED, TINY, Draw, Problem, Sizes, prepare, prototype_loss
-from benchmarks.gpu.record import Row, median
 from benchmarks.gpu.run import Run, first_line
-from benchmarks.measure import quartiles
+from benchmarks.records.recorder import quartiles
+from benchmarks.suite import attention_baselines
+from benchmarks.suite.ops import (
+    PROBLEMS,
+    TIMED,
+    TINY,
+    Draw,
+    Problem,
+    Sizes,
+    prepare,
+    prototype_loss,
+)
 from slim_fast.model.slim import ModelConfig, Network
 
 BOTH = "forward and backward"
@@ -30,10 +37,9 @@ def timed_sizes(run: Run) -> Sizes:
 def environment(run: Run) -> None:
     """The two ceilings of this GPU."""
     copied = 1 << (24 if run.quick else 32)
-    run.add(Row("environment", "matrix product", "bf16", run.ceiling, unit="TFLOP/s"))
-    run.add(
-        Row("environment", "copy", "read and written", timing.copy_rate(run.timer, run.device, copied), unit="TB/s")
-    )
+    run.add("matrix product", "bf16", run.ceiling, unit="TFLOP/s")
+    rate = timing.copy_rate(run.timer, run.device, copied)
+    run.add("copy", "read and written", rate, unit="TB/s")
 
 
 def memory(run: Run) -> None:
@@ -43,15 +49,26 @@ def memory(run: Run) -> None:
             continue
         with run.attempt(name):
             problem = build(timed_sizes(run), Draw(run.device, 0))
-            mine, theirs = (timing.peak_bytes(prepare(problem, side)) / 1e6 for side in (problem.ours, problem.eager))
-            run.add(Row("memory", name, BOTH, mine, theirs, "MB", ratio=mine / max(theirs, 1e-6)))
+            mine, theirs = (
+                timing.peak_bytes(prepare(problem, side)) / 1e6
+                for side in (problem.ours, problem.eager)
+            )
+            ratio = mine / max(theirs, 1e-6)
+            run.add(name, BOTH, mine, baseline=theirs, unit="MB", ratio=ratio)
 
 
 def compare(
-    run: Run, section: str, op: str, problem: Problem, rivals: dict[str, Callable[[], Callable[..., Tensor]]],
-    targets: dict[str, float], best: float | None = None,
-) -> None:  # fmt: skip
-    """Time ours against each rival that works and computes the same; best: the target against the fastest of them."""
+    run: Run,
+    op: str,
+    problem: Problem,
+    rivals: dict[str, Callable[[], Callable[..., Tensor]]],
+    targets: dict[str, float],
+    best: float | None = None,
+) -> None:
+    """Time ours against each rival that works and computes the same.
+
+    targets: by rival; best: against the fastest of them.
+    """
     sides: dict[str, Callable[[], object]] = {"ours": prepare(problem, problem.ours)}
     want = prepare(problem, problem.ours)()
     for name, make in rivals.items():
@@ -63,23 +80,17 @@ def compare(
                 raise RuntimeError(f"computes something else (relative error {error:.2g})")
             sides[name] = side
         except Exception as error:  # a rival may be missing in this PyTorch: the others stand
-            run.add(Row(section, op, what, note=f"skipped: {first_line(error)}"))
+            run.add(op, what, note=f"skipped: {first_line(error)}")
     del want
     times = run.timer(sides)
-    speedups = {name: timing.faster(times["ours"], times[name]) for name in sides if name != "ours"}
-    for name, ratio in speedups.items():
-        run.add(
-            Row(section, op, f"{BOTH}, {name}", quartiles(times["ours"]), quartiles(times[name]), "ms", ratio,
-                targets.get(name))
-        )  # fmt: skip
+    working = [name for name in sides if name != "ours"]
+    for name in working:
+        run.add_times(op, f"{BOTH}, {name}", times, name, target=targets.get(name))
     if best is not None:
-        if not speedups:
+        if not working:
             raise RuntimeError("no baseline works")
-        name = min(speedups, key=lambda name: median(quartiles(times[name])))
-        run.add(
-            Row(section, op, f"{BOTH}, best baseline", quartiles(times["ours"]), quartiles(times[name]), "ms",
-                speedups[name], best, note=name)
-        )  # fmt: skip
+        name = min(working, key=lambda name: quartiles(times[name])[1])
+        run.add_times(op, f"{BOTH}, best baseline", times, name, target=best, note=name)
 
 
 def compiled(problem: Problem) -> Callable[..., Tensor]:
@@ -95,8 +106,8 @@ def attention(run: Run) -> None:
     rivals = {
         name: partial(make, packed, sizes.width // sizes.heads)
         for name, make in attention_baselines.BASELINES.items()
-    }  # fmt: skip
-    compare(run, "attention", "packed_attention", problem, rivals, {}, best=1.5)
+    }
+    compare(run, "packed_attention", problem, rivals, {}, best=1.5)
 
 
 def dense(run: Run) -> None:
@@ -105,13 +116,16 @@ def dense(run: Run) -> None:
     for name in ("norm_swiglu", "norm_linear", "linear_residual"):
         with run.attempt(name):
             problem = PROBLEMS[name](timed_sizes(run), Draw(run.device, 0))
-            rivals = {"eager": lambda p=problem: p.eager, "torch.compile": partial(compiled, problem)}
-            compare(run, "dense", name, problem, rivals, targets.get(name, {}))
+            rivals = {
+                "eager": lambda p=problem: p.eager,
+                "torch.compile": partial(compiled, problem),
+            }
+            compare(run, name, problem, rivals, targets.get(name, {}))
 
 
 def embed(run: Run) -> None:
     problem = PROBLEMS["embed_tokens"](timed_sizes(run), Draw(run.device, 0))
-    compare(run, "embed", "embed_tokens", problem, {"eager": lambda: problem.eager}, {"eager": 3.0})
+    compare(run, "embed_tokens", problem, {"eager": lambda: problem.eager}, {"eager": 3.0})
 
 
 def halves(number: int) -> Iterator[int]:
@@ -132,18 +146,13 @@ def prototypes(run: Run) -> None:
             theirs = timing.peak_bytes(eager) / 1e6
             break
     note = f"N = S = {rows:,}, K = {full.prototypes:,}" + (
-        "" if rows == full.rows else f": eager has no room for {full.rows:,}"
+        "" if rows == full.rows else f": eager does not fit {full.rows:,}"
     )
     mine = timing.peak_bytes(ours) / 1e6
-    run.add(
-        Row("prototypes", "prototype_loss", "peak memory", mine, theirs, "MB", mine / theirs, 1 / 20, at_most=True,
-            note=note)
-    )  # fmt: skip
+    fields = {"baseline": theirs, "unit": "MB", "ratio": mine / theirs, "note": note}
+    run.add("prototype_loss", "peak memory", mine, **fields, target=1 / 20, at_most=True)
     times = run.timer({"ours": ours, "eager": eager})
-    run.add(
-        Row("prototypes", "prototype_loss", BOTH, *(quartiles(times[side]) for side in ("ours", "eager")), "ms",
-            timing.faster(times["ours"], times["eager"]), 3.0, note=note)
-    )  # fmt: skip
+    run.add_times("prototype_loss", BOTH, times, "eager", target=3.0, note=note)
 
 
 def update(run: Run) -> None:
@@ -155,21 +164,22 @@ def update(run: Run) -> None:
         shapes = shapes[:8]
     draw = Draw(run.device, 0)
     student, teacher = ([draw(*shape) for shape in shapes] for _ in range(2))
-    flat_student, flat_teacher = (torch.cat([p.flatten() for p in side]) for side in (student, teacher))
+    flat_student, flat_teacher = (
+        torch.cat([p.flatten() for p in side]) for side in (student, teacher)
+    )
     note = f"{len(shapes)} tensors, {flat_student.numel():,} numbers"
     pairs: dict[str, dict[str, Callable[[], object]]] = {
         "teacher average": {
             "ours": lambda: torch._foreach_lerp_(teacher, student, 0.006),
             "flat": lambda: flat_teacher.lerp_(flat_student, 0.006),
         },
-        "AdamW(fused=True)": {"ours": _adamw(student, draw).step, "flat": _adamw([flat_student], draw).step},
+        "AdamW(fused=True)": {
+            "ours": _adamw(student, draw).step,
+            "flat": _adamw([flat_student], draw).step,
+        },
     }
     for op, sides in pairs.items():
-        times = run.timer(sides)
-        run.add(
-            Row("update", op, "multi-tensor, flat buffer", *(quartiles(times[side]) for side in sides), "ms",
-                timing.faster(times["ours"], times["flat"]), note=note)
-        )  # fmt: skip
+        run.add_times(op, "multi-tensor, flat buffer", run.timer(sides), "flat", note=note)
 
 
 def _adamw(tensors: list[Tensor], draw: Draw) -> torch.optim.Optimizer:

@@ -1,32 +1,33 @@
 """Time and memory on a GPU."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 
-from benchmarks.measure import quartiles
+from benchmarks.records.recorder import quartiles
 
 WARM_UP = 2
 LEAST_ROUNDS, MOST_ROUNDS = 5, 100
-# About a millisecond: the host gets ahead, so that a run is timed without the gaps between its launches.
+# About a millisecond: the host gets ahead, so that a run is timed without the gaps between its
+# launches.
 LEAD_CYCLES = 2_000_000
 # Several times the L2: a run finds none of its data there.
 FLUSHED = 4
 
 
 class Timer:
-    """Times with events on the device, the L2 flushed before each run; `seconds`: about how long a comparison takes."""
+    """Times with events on the device, the L2 flushed before each run; `seconds`: about how long a
+    comparison takes.
+    """
 
     def __init__(self, device: torch.device, seconds: float) -> None:
         size = FLUSHED * torch.cuda.get_device_properties(device).L2_cache_size
         self._flush, self._seconds = torch.empty(size, dtype=torch.int8, device=device), seconds
 
     def __call__(self, sides: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-        """Milliseconds of each side's runs, the sides taking turns, in the order they were run."""
+        """Milliseconds of each side's runs, interleaved, in the order they were run."""
         for run in sides.values():
             for _ in range(WARM_UP):
                 run()
@@ -36,7 +37,9 @@ class Timer:
             run()
         torch.cuda.synchronize()
         rounds = int(self._seconds / (time.perf_counter() - begin))
-        events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {name: [] for name in sides}
+        events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {
+            name: [] for name in sides
+        }
         for _ in range(min(max(rounds, LEAST_ROUNDS), MOST_ROUNDS)):
             for name, run in sides.items():
                 self._flush.zero_()
@@ -47,7 +50,10 @@ class Timer:
                 end.record()
                 events[name].append((start, end))
         torch.cuda.synchronize()
-        return {name: [start.elapsed_time(end) for start, end in pairs] for name, pairs in events.items()}
+        return {
+            name: [start.elapsed_time(end) for start, end in pairs]
+            for name, pairs in events.items()
+        }
 
 
 def faster(ours: list[float], baseline: list[float]) -> list[float]:
@@ -69,7 +75,9 @@ def wall_seconds(run: Callable[[], object], rounds: int) -> list[float]:
 
 
 def peak_bytes(run: Callable[[], object], above: int | None = None) -> int:
-    """Peak of allocated memory in one run (the second), above what was allocated before it or above a given level."""
+    """Peak of allocated memory in one run (the second), above what was allocated before it or above
+    a given level.
+    """
     run()
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated() if above is None else above
@@ -79,10 +87,10 @@ def peak_bytes(run: Callable[[], object], above: int | None = None) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def product_rate(timer: Timer, device: torch.device, size: int) -> list[float]:
-    """Quartiles of the TFLOP/s of a bf16 product of two random (size, size) matrices."""
+def matmul_rate(timer: Timer, device: torch.device, size: int) -> list[float]:
+    """Quartiles of the TFLOP/s of a bf16 matmul of two random (size, size) matrices."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    times = timer({"product": lambda: a @ b})["product"]
+    times = timer({"matmul": lambda: a @ b})["matmul"]
     return quartiles(2 * size**3 / np.array(times) / 1e9)
 
 

@@ -2,7 +2,8 @@
 
 import sys
 
+from slim_fast.command import run_process
 from slim_fast.data.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_process(main))

@@ -1,46 +1,44 @@
 """The command line of `python -m slim_fast.data`."""
 
-from __future__ import annotations
-
-import argparse
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
+from jsonargparse import Namespace
+
+from slim_fast.command import CommandParser, run_command
 from slim_fast.data.clips import CHANNELS
-from slim_fast.errors import UserError
+from slim_fast.errors import program_name
 from slim_fast.skeletons import get_topology, topology_names
 
-NAMED_PROBLEMS = 10
+SHOWN_PROBLEMS = 10
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds the stack like Ctrl-C does."""
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def convert_command(args: argparse.Namespace) -> None:
-    """Convert a data set and say what became of it."""
+def convert_command(args: Namespace) -> None:
+    """Convert a data set and report what was converted, changed and skipped."""
     from slim_fast.data.convert import convert
+    from slim_fast.data.inspection import check_people
     from slim_fast.data.readers import Options
 
     topology = get_topology(args.topology) if args.topology else None
+    options = Options(
+        topology, args.channels, args.workers, scale=args.scale, labels_from=args.labels_from
+    )
     started = time.perf_counter()
-    done = convert(args.source, args.out, Options(topology, args.channels, args.workers), args.overwrite, progress=True)
-    for problem in done.problems[:NAMED_PROBLEMS]:
-        print(f"skipped {problem.item}: {problem.reason}", file=sys.stderr)
-    if len(done.problems) > NAMED_PROBLEMS:
-        print(f"... and {len(done.problems) - NAMED_PROBLEMS} more", file=sys.stderr)
+    done = convert(args.source, args.out, options, args.overwrite, progress=True)
+    for problem in done.problems[:SHOWN_PROBLEMS]:
+        print(
+            f"{'skipped ' * problem.is_recording}{problem.item}: {problem.reason}", file=sys.stderr
+        )
+    if len(done.problems) > SHOWN_PROBLEMS:
+        print(f"... and {len(done.problems) - SHOWN_PROBLEMS} more", file=sys.stderr)
     cache, report = done.cache, done.report
     print(
-        f"{len(cache)} clips ({cache.positions.nbytes / 1e6:.1f} MB, {len(cache.classes)} classes, topology "
-        f"'{cache.topology.name}') written to {args.out} in {time.perf_counter() - started:.1f} s"
+        f"{len(cache)} clips ({cache.positions.nbytes / 1e6:.1f} MB, {len(cache.classes)} "
+        f"classes, topology '{cache.topology.name}') written to {args.out} in "
+        f"{time.perf_counter() - started:.1f} s"
     )
     if done.skipped:
         print(
@@ -48,99 +46,128 @@ def convert_command(args: argparse.Namespace) -> None:
             + ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
         )
     notes = (
-        (report.nonfinite_person_frames, "person-frames were not finite and count as absent"),
+        (report.nonfinite_joint_frames, "joint-frames were not finite and count as undetected"),
         (report.frames_dropped, "empty frames dropped"),
+        (report.frames_interpolated, "empty frames in the middle interpolated"),
         (report.people_dropped, "empty people dropped"),
     )
     for count, what in notes:
         if count:
             print(f"{count} {what}")
+    for sentence in check_people(cache):
+        print(sentence)
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     for name, code in cache.splits.items():
         print(f"split {name}: {int((code == 1).sum())} train, {int((code == 2).sum())} test")
 
 
-def inspect_command(args: argparse.Namespace) -> None:
+def inspect_command(args: Namespace) -> None:
     """Describe a cache and draw some of its clips."""
     from slim_fast.data.cache import ClipCache
-    from slim_fast.data.inspection import describe, draw
+    from slim_fast.data.inspection import describe_cache, draw_cache
 
     cache = ClipCache.open(args.cache)
-    print(describe(cache))
-    print(f"\ncontact sheet: {draw(cache, args.png or Path(args.cache) / 'contact_sheet.png')}")
+    print(describe_cache(cache))
+    picture = draw_cache(cache, args.png or Path(args.cache) / "contact_sheet.png")
+    print(f"\ncontact sheet: {picture}")
 
 
-def topologies_command(args: argparse.Namespace) -> None:
+def topologies_command(args: Namespace) -> None:
     """List the skeletons that are known by name."""
     for name in topology_names():
         topology = get_topology(name)
-        print(f"{name:18}{topology.num_joints:3} joints, up {topology.up:3} parts: {', '.join(topology.parts)}")
+        print(
+            f"{name:18}{topology.num_joints:3} joints, up {topology.up:3} parts: "
+            f"{', '.join(topology.parts)}"
+        )
 
 
-def synthetic_command(args: argparse.Namespace) -> None:
+def synthetic_command(args: Namespace) -> None:
     """Generate synthetic actions."""
-    from slim_fast.data.cache import refuse_to_clobber
+    from slim_fast.data.cache_writer import check_output_free
     from slim_fast.data.synthetic import write_synthetic
 
-    refuse_to_clobber(Path(args.out))
-    cache = write_synthetic(
-        args.out, seed=args.seed, subjects=args.subjects, repetitions=args.repetitions, progress=sys.stderr.isatty()
-    )
+    check_output_free(Path(args.out))
+    numbers = {name: args[name] for name in ("seed", "subjects", "repetitions")}
+    cache = write_synthetic(args.out, **numbers, progress=sys.stderr.isatty())
     print(f"{len(cache)} clips ({len(cache.classes)} classes) written to {args.out}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m slim_fast.data", description="Prepare skeleton clips.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    convert = commands.add_parser("convert", help="write a data set of any known format as a clip cache")
-    convert.add_argument("source", metavar="IN", help="a file or folder; the format is recognised by its content")
-    convert.add_argument("out", metavar="OUT", help="folder of the cache")
-    convert.add_argument("--topology", help="a name of `topologies` or a JSON file (default: if data leave no doubt)")
-    convert.add_argument("--channels", choices=CHANNELS, help="what a joint's numbers are; c is a confidence")
-    convert.add_argument("--overwrite", action="store_true", help="replace the cache that is at OUT")
+def build_parser() -> CommandParser:
+    """The command line, one parser a subcommand."""
+    convert = CommandParser()
     convert.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes for .skeleton files (default: 1)"
+        "source", type=str, metavar="IN", help="file or folder of a format known by its content"
     )
-    convert.set_defaults(run=convert_command)
+    convert.add_argument("out", type=str, metavar="OUT", help="folder of the cache")
+    convert.add_argument(
+        "--topology",
+        type=str,
+        help="a name of `topologies` or a JSON file; by default what the data leave no doubt of",
+    )
+    convert.add_argument(
+        "--channels", choices=CHANNELS, help="what a joint's numbers are; c is a confidence"
+    )
+    convert.add_argument(
+        "--scale", type=float, default=1.0, help="factor of coordinates, 0.001 for millimetres"
+    )
+    convert.add_argument(
+        "--labels-from", type=int, default=0, metavar="N", help="number of the first class"
+    )
+    convert.add_argument(
+        "--overwrite", action="store_true", help="replace the cache that is at OUT"
+    )
+    convert.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes for .skeleton files"
+    )
 
-    inspect = commands.add_parser("inspect", help="counts, lengths, units check and a picture of a cache")
-    inspect.add_argument("cache", metavar="OUT", help="folder of the cache")
-    inspect.add_argument("--png", metavar="FILE", help="where to draw clips (default: OUT/contact_sheet.png)")
-    inspect.set_defaults(run=inspect_command)
+    inspect = CommandParser()
+    inspect.add_argument("cache", type=str, metavar="CACHE", help="folder of the cache")
+    inspect.add_argument(
+        "--png", type=str, metavar="FILE", help="picture; CACHE/contact_sheet.png by default"
+    )
 
-    topologies = commands.add_parser("topologies", help="list the known skeletons")
-    topologies.set_defaults(run=topologies_command)
+    synthetic = CommandParser()
+    synthetic.add_argument("out", type=str, metavar="OUT", help="folder of the cache")
+    synthetic.add_argument(
+        "--seed", type=int, default=0, help="another seed: other people and motions"
+    )
+    synthetic.add_argument("--subjects", type=int, default=24, help="people who perform")
+    synthetic.add_argument(
+        "--repetitions", type=int, default=6, help="times each of them does every action"
+    )
 
-    synthetic = commands.add_parser("synthetic", help="generate a data set of synthetic actions")
-    synthetic.add_argument("out", metavar="OUT", help="folder of the cache")
-    synthetic.add_argument("--seed", type=int, default=0, help="another seed, other people and motions (default 0)")
-    synthetic.add_argument("--subjects", type=int, default=24, help="people who perform (default 24)")
-    synthetic.add_argument("--repetitions", type=int, default=6, help="times each does every action (default 6)")
-    synthetic.set_defaults(run=synthetic_command)
+    parser = CommandParser(prog=program_name("data"), description="Prepare skeleton clips.")
+    commands = parser.add_subcommands(metavar="COMMAND")
+    commands.add_subcommand(
+        "convert", convert, help="write a data set of any known format as a clip cache"
+    )
+    commands.add_subcommand(
+        "inspect", inspect, help="counts, lengths, units check and a picture of a cache"
+    )
+    commands.add_subcommand("topologies", CommandParser(), help="list the known skeletons")
+    commands.add_subcommand("synthetic", synthetic, help="generate synthetic actions as a cache")
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns its exit status: 0, 2 (a mistake, named in one sentence), 130 or 143 (stopped)."""
-    args = _parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        args.run(args)
-        return 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away; there is nobody to tell
-        return 1
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C: nothing was written", file=sys.stderr)
-        return 130
-    except Terminated:
-        print("\nstopped by SIGTERM: nothing was written", file=sys.stderr)
-        return 143
-    finally:
-        signal.signal(signal.SIGTERM, before)
+COMMANDS = {
+    "convert": convert_command,
+    "inspect": inspect_command,
+    "topologies": topologies_command,
+    "synthetic": synthetic_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns its exit status."""
+
+    def run() -> None:
+        options = build_parser().parse(arguments)
+        COMMANDS[options.subcommand](options[options.subcommand])
+
+    def explain(number: signal.Signals) -> str:
+        cause = "Ctrl-C" if number == signal.SIGINT else number.name
+        return f"stopped by {cause}: nothing was written"
+
+    return run_command(run, explain)

@@ -1,26 +1,37 @@
-"""From any data set that can be read to a cache."""
+"""Conversion of a data set in any known format to a clip cache."""
 
-from __future__ import annotations
-
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from slim_fast.data.cache import CacheWriter, ClipCache, refuse_to_clobber
-from slim_fast.data.clips import CleaningReport
+from slim_fast.data.cache import ClipCache
+from slim_fast.data.cache_writer import CacheWriter, check_output_free
+from slim_fast.data.clips import CleaningReport, Clip, count_coordinates
+from slim_fast.data.inspection import check_labels, check_units, measure_geometry
 from slim_fast.data.readers import Options, Problem, open_source
+from slim_fast.errors import UserError
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What came of it. skipped: reason -> recordings not stored; problems: the recordings that could not be read."""
+    """A new cache and what happened to the source's recordings.
+
+    Attributes:
+        report: counts of the cleaning.
+        skipped: reason -> number of recordings that were not stored.
+        problems: recordings that could not be read, and parts of a split that match none.
+        warnings: what looks wrong about the data set as a whole.
+    """
 
     cache: ClipCache
     report: CleaningReport
     skipped: dict[str, int]
     problems: list[Problem]
+    warnings: list[str]
 
 
 def convert(
@@ -32,20 +43,52 @@ def convert(
 ) -> Conversion:
     """Write the clips of `source` as a cache at `out`, in constant memory.
 
-    `progress` shows a bar when standard error is a terminal. After any exception nothing is left at `out`, or what was
-    there before. Raises UserError for input that cannot be read and output that cannot be written.
+    After an exception `out` is as it was. `progress` shows a bar when standard error is a terminal.
+
+    Raises: UserError for input that cannot be read and output that cannot be written.
     """
     out = Path(os.path.realpath(out))
-    refuse_to_clobber(out, overwrite)
+    check_output_free(out, overwrite)
     options = options or Options()
     if options.scratch is None and os.access(out.parent, os.W_OK):
-        options = replace(options, scratch=out.parent)  # it will hold as much again, and /tmp may be memory
+        # temporary files may be as large as the cache, and /tmp may be in memory
+        options = replace(options, scratch=out.parent)
+    if not 0 < options.scale < math.inf:
+        raise UserError(
+            f"--scale {options.scale}: a factor above 0 is needed, such as 0.001 from millimetres "
+            "to metres"
+        )
     opened = open_source(Path(source), options)
-    with CacheWriter(out, opened.topology, opened.channels, opened.classes, str(source), overwrite) as writer:
+    are_numbers = tuple(opened.classes) == tuple(map(str, range(len(opened.classes))))
+    # without classes the writer names them by their labels, which then count from labels_from
+    classes = () if are_numbers and options.labels_from else opened.classes
+    with CacheWriter(
+        out, opened.topology, opened.channels, classes, str(source), overwrite, options.labels_from
+    ) as writer:
         for clip in tqdm(
-            opened.clips, total=opened.expected, unit="clip", desc="converting", disable=None if progress else True
+            opened.clips,
+            total=opened.num_clips,
+            unit="clip",
+            desc="converting",
+            disable=None if progress else True,
         ):
-            writer.add(clip)
+            writer.add(_scale(clip, options.scale, opened.channels))
         for problem in opened.problems:
-            writer.skip(problem.reason)
-    return Conversion(ClipCache.open(out), writer.report, writer.skipped, opened.problems)
+            if problem.is_recording:
+                writer.skip(problem.reason)
+    cache = ClipCache.open(out)
+    warnings = [
+        *opened.warnings,
+        *check_units(cache, measure_geometry(cache)),
+        *check_labels(cache),
+    ]
+    return Conversion(cache, writer.report, writer.skipped, opened.problems, warnings)
+
+
+def _scale(clip: Clip, factor: float, channels: str) -> Clip:
+    positions = np.asarray(clip.positions)
+    if factor == 1 or positions.ndim != 4 or positions.dtype.kind not in "fiu":
+        return clip
+    scale = np.ones((positions.shape[2], 1), np.float32)
+    scale[: count_coordinates(channels)] = factor
+    return replace(clip, positions=positions.astype(np.float32) * scale)

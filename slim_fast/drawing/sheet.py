@@ -5,214 +5,232 @@ The whole sheet is one pair of axes whose unit is the inch, so every figure keep
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slim_fast.drawing import style
+from slim_fast.drawing.lettering import Letters
+from slim_fast.drawing.stick_figures import (
+    Bools,
+    Floats,
+    StickFigures,
+    finite_range,
+    joint_sides,
+    legend_entries,
+)
 from slim_fast.skeletons import Topology
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
-
-CELL_WIDTH, CELL_HEIGHT, CAPTION, LEGEND, MARGIN = 1.0, 1.25, 0.22, 0.36, 0.1
-TITLE_WIDTH, TITLE_LETTERS, TITLE_LINES = 1.8, 21, 6  # of a title to the left of its row
-LETTERS, LINE_HEIGHT = 11, 0.18  # of a title above its row: letters a cell, inches a line
-MIN_WIDTH = 6.0  # what the legend takes
-SECOND_PERSON = 0.5  # share of white in the colours of everybody but the first
+CELL_WIDTH, CELL_HEIGHT, CAPTION, LEGEND, MARGIN = 1.1, 1.25, 0.22, 0.36, 0.1
+# of a title to the left of its row: inches, and most lines of each of its two parts
+TITLE_WIDTH, TITLE_LINES = 1.8, 4
+COLUMNS = 8  # cells of a line, as long as no row is longer
+LINE_SPACING = 1.3
 
 
 @dataclass
 class Row:
     """Poses along time.
 
-    ``poses``: each (M, V, 2), rightwards and upwards, NaN where nothing is to be drawn; ``captions``: one a pose;
-    ``masks``: each (V,) bool, or None when nothing can be masked.
+    ``title``: its first line is the heading; ``poses``: each (M, V, 2), rightwards and upwards, NaN
+    where nothing is to be drawn; ``captions``: one a pose; ``masks``: each (V,) bool, or None when
+    nothing can be masked; ``cells``: how many cells wide each pose is.
     """
 
     title: str
     poses: Sequence[Floats]
     captions: Sequence[str]
     masks: Sequence[Bools] | None = None
+    cells: int = 1
 
+    @property
+    def pose_width(self) -> float:
+        """Inches for each pose."""
+        return self.cells * CELL_WIDTH
 
-@dataclass
-class _Ink:
-    """Lines and dots of all figures, gathered to be drawn at once."""
+    @property
+    def width(self) -> float:
+        """Inches for all poses."""
+        return len(self.poses) * self.pose_width
 
-    sides: Sequence[str]
-    bones: Sequence[tuple[int, int]]
-    lines: list[tuple[Floats, str, float]] = field(default_factory=list)  # two points, colour, width
-    dots: dict[tuple[str, str], list[Floats]] = field(default_factory=dict)  # (face, edge) -> points
-
-    def figure(self, joints: Floats, masked: Bools, person: int) -> None:
-        """Add one person, (V, 2) in inches."""
-        colours = [style.SIDES[side] for side in self.sides]
-        if person:
-            colours = [style.tint(colour, SECOND_PERSON) for colour in colours]
-        for child, parent in self.bones:
-            ends = joints[[child, parent]]
-            if np.isfinite(ends).all():
-                hidden = masked[child] or masked[parent]
-                self.lines.append((ends, style.PALE if hidden else colours[child], 1.0 if hidden else 1.8))
-        for joint, colour in enumerate(colours):
-            if np.isfinite(joints[joint]).all():
-                look = ("white", style.FAINT) if masked[joint] else (colour, colour)
-                self.dots.setdefault(look, []).append(joints[joint])
-
-    def draw(self, axes: Axes) -> None:
-        from matplotlib.collections import LineCollection
-
-        for hidden in (True, False):  # what is visible lies on top
-            chosen = [line for line in self.lines if (line[1] == style.PALE) == hidden]
-            ends, colours, widths = zip(*chosen, strict=True) if chosen else ((), (), ())
-            axes.add_collection(
-                LineCollection(ends, colors=colours, linewidths=widths, capstyle="round", zorder=3 - hidden)
-            )
-        for (face, edge), points in self.dots.items():
-            x, y = np.array(points).T
-            axes.scatter(x, y, s=7, facecolor=face, edgecolor=edge, linewidth=0.7, zorder=4)
+    @property
+    def people(self) -> int:
+        """Number of people up to the last one present in some pose."""
+        present = np.isfinite(np.stack(self.poses)).any((0, 2, 3))
+        return int(np.flatnonzero(present)[-1]) + 1 if present.any() else 0
 
 
 def stacked_rows(rows: Sequence[Row], topology: Topology, path: str | Path) -> Path:
-    """Draw one row below the other, each to its own scale, with its title at the left; returns the path."""
-    width = TITLE_WIDTH + max(len(row.poses) for row in rows) * CELL_WIDTH
+    """Draw rows below each other, each to its own scale, titles at the left; returns the path."""
+    width = TITLE_WIDTH + max(row.width for row in rows)
     sheet = _Sheet(rows, topology, width, len(rows) * (CELL_HEIGHT + CAPTION))
     for index, row in enumerate(rows):
         top = LEGEND + index * (CELL_HEIGHT + CAPTION)
-        sheet.rule(MARGIN, top, width)
-        lines = _wrap(row.title, TITLE_LETTERS)
-        lines = lines if len(lines) <= TITLE_LINES else [*lines[: TITLE_LINES - 1], "…"]
-        sheet.title(lines, MARGIN, top + (CELL_HEIGHT + MARGIN) / 2, "center")
-        sheet.poses(row, _scale(row), MARGIN + TITLE_WIDTH, top)
+        sheet.draw_rule(MARGIN, top, sheet.width - 2 * MARGIN)
+        title = sheet.wrap(row.title, TITLE_WIDTH - MARGIN)
+        sheet.draw_title(title, MARGIN, top + (CELL_HEIGHT + CAPTION - _height(title)) / 2)
+        sheet.draw_poses(row, _scale(row), MARGIN + TITLE_WIDTH, top)
     return sheet.save(path)
 
 
 def flowing_rows(rows: Sequence[Row], topology: Topology, path: str | Path) -> Path:
-    """Draw rows with their titles above, all to one scale and several side by side where they fit; returns the path."""
-    columns = max(len(row.poses) for row in rows)
+    """Draw rows to one scale, titles above, side by side where they fit; returns the path."""
+    width = CELL_WIDTH * max(
+        min(COLUMNS, sum(len(row.poses) for row in rows)), *(len(row.poses) for row in rows)
+    )
     lines: list[list[Row]] = [[]]
     for row in rows:
-        if sum(len(other.poses) for other in lines[-1]) + len(row.poses) > columns:
+        if sum(other.width for other in lines[-1]) + row.width > width + 1e-9:
             lines.append([])
         lines[-1].append(row)
-    titles = [[_wrap(row.title, LETTERS * len(row.poses)) for row in line] for line in lines]
-    heights = [LINE_HEIGHT * max(map(len, line)) + MARGIN / 2 for line in titles]  # of the titles of each line
-    sheet = _Sheet(rows, topology, columns * CELL_WIDTH, sum(heights) + len(lines) * (CELL_HEIGHT + CAPTION))
+    sheet = _Sheet(rows, topology, width)
+    titles = [[sheet.wrap(row.title, row.width - MARGIN) for row in line] for line in lines]
+    heights = [MARGIN + max(map(_height, line)) for line in titles]  # of the titles of each line
+    sheet.set_height(sum(heights) + len(lines) * (CELL_HEIGHT + CAPTION))
     scale = min(_scale(row) for row in rows)
     top = LEGEND
     for line, wrapped, height in zip(lines, titles, heights, strict=True):
         left = MARGIN
         for row, title in zip(line, wrapped, strict=True):
-            sheet.rule(left, top, len(row.poses) * CELL_WIDTH - MARGIN)
-            sheet.title(title, left, top + MARGIN / 2, "top")
-            sheet.poses(row, scale, left, top + height)
-            left += len(row.poses) * CELL_WIDTH
+            sheet.draw_rule(left, top, row.width - MARGIN)
+            sheet.draw_title(title, left, top + MARGIN / 2)
+            sheet.draw_poses(row, scale, left, top + height)
+            left += row.width
         top += height + CELL_HEIGHT + CAPTION
     return sheet.save(path)
+
+
+Title = list[tuple[str, float, str]]  # lines: words, points, colour
+
+
+def _height(title: Title) -> float:
+    """Inches."""
+    return sum(size for _, size, _ in title) * LINE_SPACING / 72
 
 
 class _Sheet:
     """Axes in inches from the top left corner, with a legend above."""
 
-    def __init__(self, rows: Sequence[Row], topology: Topology, width: float, height: float) -> None:
-        width, height = max(width + 2 * MARGIN, MIN_WIDTH), LEGEND + height + MARGIN
-        self.picture = style.new_figure(width, height)
-        self.axes = self.picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    def __init__(
+        self, rows: Sequence[Row], topology: Topology, width: float, height: float = 0
+    ) -> None:
+        self.letters = Letters(row.title for row in rows)
+        people = max(row.people for row in rows)
+        entries = [
+            (name, {"color": colour, "linewidth": 2.2}) for name, colour in legend_entries(people)
+        ]
+        if any(row.masks is not None for row in rows):
+            dots = {
+                "marker": "o",
+                "markersize": 4.5,
+                "markerfacecolor": "white",
+                "markeredgecolor": style.FAINT,
+            }
+            entries.append(("masked", {"color": style.PALE, "linewidth": 1.2, **dots}))
+        legend = sum(self.letters.width(name, style.SMALL + 0.5) + 0.45 for name, _ in entries)
+        self.width = max(width, legend) + 2 * MARGIN
+        self.picture = style.new_figure(self.width, LEGEND + height + MARGIN)
+        self.axes = self.picture.add_axes((0, 0, 1, 1), xlim=(0, self.width))
         self.axes.set_axis_off()
-        self.ink = _Ink(joint_sides(topology), topology.bones)
-        people = max(int(np.isfinite(pose).any((1, 2)).sum()) for row in rows for pose in row.poses)
-        _legend(self.axes, width, people > 1, any(row.masks is not None for row in rows))
+        self.set_height(height)
+        self.figures = StickFigures(joint_sides(topology), topology.bones)
+        _legend(self.axes, self.width, entries)
 
-    def rule(self, left: float, top: float, length: float) -> None:
+    def set_height(self, height: float) -> None:
+        """Resize the sheet for rows of this total height."""
+        style.check_size(self.width, LEGEND + height + MARGIN)
+        self.picture.set_size_inches(self.width, LEGEND + height + MARGIN)
+        self.axes.set_ylim(LEGEND + height + MARGIN, 0)
+
+    def draw_rule(self, left: float, top: float, length: float) -> None:
         self.axes.plot([left, left + length], [top, top], color=style.PALE, linewidth=0.8)
 
-    def title(self, lines: Sequence[str], left: float, y: float, anchor: str) -> None:
-        self.axes.text(
-            left, y, "\n".join(lines), va=anchor, fontsize=style.MEDIUM, color=style.INK, linespacing=1.25,
-            parse_math=False,
-        )  # fmt: skip
+    def wrap(self, title: str, width: float) -> Title:
+        """Lines of the heading, and smaller grey ones of what follows its line break."""
+        heading, _, more = title.partition("\n")
+        parts = ((heading, style.MEDIUM, style.INK), (more, float(style.SMALL), style.GREY))
+        return [
+            (line, size, colour)
+            for words, size, colour in parts
+            for line in self.letters.wrap(words.replace("\n", " "), size, width, TITLE_LINES)
+        ]
 
-    def poses(self, row: Row, scale: float, left: float, top: float) -> None:
-        # Sideways each pose is centred in its cell; up and down it stays where it is in the row, so that a jump shows.
-        height = np.mean(_span(np.stack(row.poses)[..., 1]))
+    def draw_title(self, lines: Title, left: float, top: float) -> None:
+        family = self.letters.family
+        for words, size, colour in lines:
+            self.axes.text(
+                left, top, words, va="top", size=size, color=colour, family=family, parse_math=False
+            )
+            top += size * LINE_SPACING / 72
+
+    def draw_poses(self, row: Row, scale: float, left: float, top: float) -> None:
+        # Sideways each pose is centred in its cell; up and down it stays where it is in the row, so
+        # that a jump shows.
+        height = np.mean(finite_range(np.stack(row.poses)[..., 1]))
         for column, (pose, caption) in enumerate(zip(row.poses, row.captions, strict=True)):
-            centre = left + (column + 0.5) * CELL_WIDTH
+            centre = left + (column + 0.5) * row.pose_width
             origin = [centre, top + (CELL_HEIGHT + MARGIN) / 2]
-            inches = (pose - [np.mean(_span(pose[..., 0])), height]) * [scale, -scale] + origin
+            middle = [np.mean(finite_range(pose[..., 0])), height]
+            inches = (pose - middle) * [scale, -scale] + origin
             masked = row.masks[column] if row.masks is not None else np.zeros(pose.shape[1], bool)
             for person, joints in enumerate(inches):
-                self.ink.figure(joints, masked, person)
+                self.figures.add_person(joints, masked, person)
+            if row.people > 1 and column:  # whose frame people belong to
+                border = centre - row.pose_width / 2
+                self.axes.plot(
+                    [border] * 2, [top + MARGIN, top + CELL_HEIGHT], color=style.PALE, linewidth=0.8
+                )
+            y = top + CELL_HEIGHT + CAPTION / 2
             self.axes.text(
-                centre, top + CELL_HEIGHT + CAPTION / 2, caption, ha="center", va="center", fontsize=style.SMALL,
-                color=style.GREY,
-            )  # fmt: skip
+                centre, y, caption, ha="center", va="center", size=style.SMALL, color=style.GREY
+            )
 
     def save(self, path: str | Path) -> Path:
-        self.ink.draw(self.axes)
+        self.figures.draw(self.axes)
         return style.save(self.picture, path)
 
 
-def _legend(axes: Axes, width: float, two_people: bool, masks: bool) -> None:
+def _legend(axes: Axes, width: float, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=style.SIDES[side], linewidth=2.2, label=name)
-        for side, name in (("left", "left side"), ("right", "right side"), ("trunk", "trunk"))
-    ]
-    if two_people:
-        colour = style.tint(style.INK, SECOND_PERSON)
-        handles.append(Line2D([], [], color=colour, linewidth=2.2, label="second person, paler"))
-    if masks:
-        marker = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "markeredgecolor": style.FAINT}
-        handles.append(Line2D([], [], color=style.PALE, linewidth=1.2, label="masked", **marker))  # type: ignore[arg-type]
     axes.legend(
-        handles=handles, loc="center right", bbox_to_anchor=(width - MARGIN, LEGEND / 2), borderaxespad=0,
-        bbox_transform=axes.transData, ncols=len(handles), fontsize=style.SMALL + 0.5, frameon=False,
-        handlelength=1.6, columnspacing=1.4,
-    )  # fmt: skip
+        handles=[Line2D([], [], label=name, **style) for name, style in entries],
+        loc="center right",
+        bbox_to_anchor=(width - MARGIN, LEGEND / 2),
+        borderaxespad=0,
+        bbox_transform=axes.transData,
+        ncols=len(entries),
+        fontsize=style.SMALL + 0.5,
+        frameon=False,
+        handlelength=1.6,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
 
 
-def joint_sides(topology: Topology) -> list[str]:
-    """ "left", "right" or "trunk" for each joint, by its name or that of its part."""
-    sides = ["trunk"] * topology.num_joints
-    for part, joints in topology.parts.items():
-        for joint in joints:
-            for side in ("left", "right"):
-                if side in f"{topology.joints[joint]}_{part}".lower().split("_"):
-                    sides[joint] = side
-    return sides
+def cells_needed(poses: Sequence[Floats], most: int) -> int:
+    """Cells, 1, 2, 4, ... up to `most`, for people three quarters as large as the height allows."""
+    stacked = np.stack(poses)  # (T, M, V, 2)
+    people = stacked.reshape(-1, *stacked.shape[2:])
+    sizes = [np.ptp(finite_range(person[:, axis])) for person in people for axis in (0, 1)]
+    height = np.ptp(finite_range(stacked[..., 1]))
+    allowed = (CELL_HEIGHT - MARGIN) / max(map(float, (height, *sizes, 1e-12)))
+    cells = 1
+    while 2 * cells <= most and _scale(Row("", poses, [], cells=cells)) < 0.75 * allowed:
+        cells *= 2
+    return cells
 
 
 def _scale(row: Row) -> float:
-    """Inches a unit of length such that every pose of the row fits its cell."""
-    widths = [np.ptp(_span(pose[..., 0])) for pose in row.poses]
-    height = np.ptp(_span(np.stack(row.poses)[..., 1]))
-    fits = ((CELL_WIDTH, max(widths)), (CELL_HEIGHT, height))
-    return min(((room - MARGIN) / float(size) for room, size in fits if size > 0), default=1.0)
-
-
-def _span(values: Floats) -> tuple[float, float]:
-    """Smallest and largest finite value, zeros when there is none."""
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-
-
-class _Wrapper(textwrap.TextWrapper):
-    """Breaks lines at spaces and behind underscores, of which file names are made."""
-
-    wordsep_simple_re = re.compile(r"(\s+)|(?<=_)")
-
-
-def _wrap(title: str, letters: int) -> list[str]:
-    wrapper = _Wrapper(letters, break_on_hyphens=False)
-    return [line for part in title.split("\n") for line in wrapper.wrap(part)]
+    """Inches a unit of length such that every pose of the row fits its width."""
+    widths = [np.ptp(finite_range(pose[..., 0])) for pose in row.poses]
+    height = np.ptp(finite_range(np.stack(row.poses)[..., 1]))
+    aside = 2 * MARGIN if row.people > 1 else MARGIN  # clear of the lines between frames
+    fits = ((row.pose_width - aside, max(widths)), (CELL_HEIGHT - MARGIN, height))
+    return min((limit / float(size) for limit, size in fits if size > 0), default=1.0)

@@ -1,1 +1,1 @@
-"""What frozen features are worth: k-NN and a linear classifier."""
+"""Evaluation of frozen features by k-NN and by a linear classifier."""

@@ -1,4 +1,4 @@
-"""The encoder for other code bases."""
+"""The encoder for other code bases: one module for each, `slim_fast.interop.<code base>`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _ADAPTERS = ("ctrgcn", "mamp", "mmaction2", "pyskl", "skateformer", "timm")
 
 
 def __getattr__(name: str) -> Any:
-    """Adapters, imported when asked for: MAMP's trainer walks dotted names down from the top package."""
+    """Import adapters on first use: MAMP's trainer looks dotted names up from the top package."""
     if name not in _ADAPTERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

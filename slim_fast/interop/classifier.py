@@ -1,7 +1,6 @@
-"""Classification and fine-tuning: a linear head on the encoder's features of everybody present."""
+"""SLiMClassifier: a linear head on the encoder's features of all people present."""
 
-from __future__ import annotations
-
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,32 +9,37 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from slim_fast.errors import UserError
-from slim_fast.interop.checkpoint import Checkpoint
+from slim_fast.interop.checkpoints.model_card import TRAINING
+from slim_fast.interop.checkpoints.read import Checkpoint
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.model.encoder import EncoderConfig
-from slim_fast.model.files import Description
+from slim_fast.model.files import CLASSES
 from slim_fast.skeletons import Topology
 
 TokenPool = Literal["cls", "mean", "cls+mean"]
 PeoplePool = Literal["sum", "mean", "max"]
-_HEAD_SPREAD = 0.01
-_OF_HEAD = ("num_classes", "pool")  # what a trained head is for
+_HEAD_STD = 0.01  # of a new head's weights
+_OF_HEAD = ("num_classes", "pool")  # a trained head fits no other values of these
+_SETTINGS = (*_OF_HEAD, "people_pool", "class_names")
 
 
 class SLiMClassifier(SLiMEncoder):
-    """The encoder with a head, `head`, in timm's terms (paper section 4, fine-tuning and linear protocols).
+    """The encoder with a head, in timm's terms (paper section 4, fine-tuning and linear protocols).
 
     Args:
-        num_classes: logits; 0: no head, the pooled features come out.
-        pool: what of a person's tokens the head reads: CLS, the mean patch, or both (the released protocol).
-        people_pool: how people are put together, without those who are skipped as empty; zeros where nobody is. The
+        num_classes: number of logits; 0: no head, the output is the pooled features.
+        pool: which of a person's tokens the head reads: CLS, the mean patch, or both (the released
+            protocol).
+        people_pool: how people are pooled, without those skipped as absent; zeros without any. The
             released protocol sums.
-        dropout: share of the pooled features that is dropped, in training only.
-        class_names: of the logits; kept by checkpoints and exported files.
+        dropout: probability of dropping a pooled feature in training.
+        class_names: of the logits; saved in checkpoints and exported files.
         topology, channels, config, skip_empty, resample: see SLiMEncoder.
 
-    `from_pretrained` gives a classifier its head, pools and names, and an encoder a new head; so do num_classes or pool
-    other than the checkpoint's. Dropout is not kept.
+    `from_pretrained` restores a classifier's head, pools and names. From an encoder, or with other
+    num_classes or pool than the checkpoint's, the head is new; without num_classes it has the
+    classes of the run's recordings, where the run lists them, or 60, and a warning says that it is
+    new. Dropout is not saved.
     """
 
     head: nn.Module
@@ -43,9 +47,9 @@ class SLiMClassifier(SLiMEncoder):
     def __init__(
         self,
         num_classes: int = 60,
-        topology: Topology | str | int = "ntu-25",
-        channels: str = "xyz",
-        config: EncoderConfig | None = None,
+        topology: Topology | str | int | None = None,
+        channels: str | None = None,
+        config: EncoderConfig | Mapping[str, Any] | None = None,
         *,
         pool: TokenPool = "cls+mean",
         people_pool: PeoplePool = "sum",
@@ -68,19 +72,20 @@ class SLiMClassifier(SLiMEncoder):
 
     @property
     def num_features(self) -> int:
-        """What the head reads."""
+        """Features that the head reads."""
         return self.config.width * (2 if self.pool == "cls+mean" else 1)
 
     @property
     def head_hidden_size(self) -> int:
-        """What the head reads."""
+        """Features that the head reads, as timm calls them."""
         return self.num_features
 
     def get_classifier(self) -> nn.Module:
+        """The head."""
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new head; 0 classes: none. Raises: UserError for anything but a whole number of at least 0."""
+        """Replace the head; 0 classes: none. Raises: UserError unless it is a number from 0."""
         if not isinstance(num_classes, int) or num_classes < 0:
             raise UserError(f"num_classes={num_classes!r}: must be a whole number of at least 0.")
         self.num_classes = num_classes
@@ -90,18 +95,20 @@ class SLiMClassifier(SLiMEncoder):
             return
         like = self.pos_embed
         head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-        nn.init.trunc_normal_(head.weight, std=_HEAD_SPREAD)
+        nn.init.trunc_normal_(head.weight, std=_HEAD_STD)
         nn.init.zeros_(head.bias)
         self.head = head
 
     def name_classes(self, names: Sequence[str] | None) -> None:
-        """Say what the logits stand for. Raises: UserError unless there is one name for each class."""
+        """Set the classes' names, or None. Raises: UserError unless there is one a class."""
         if names is not None and len(names) != self.num_classes:
-            raise UserError(f"{len(names)} class names for {self.num_classes} classes: give one for each.")
+            raise UserError(
+                f"{len(names)} class names for {self.num_classes} classes: give one for each."
+            )
         self.class_names = None if names is None else tuple(map(str, names))
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters, beside biases and norms, that fine-tuning does not decay."""
+        """Parameters, beside biases and norms, that have no weight decay in fine-tuning."""
         return {"cls_token", "pos_embed", "register_tokens", "mask_token"}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -109,61 +116,96 @@ class SLiMClassifier(SLiMEncoder):
         stem = r"^(?:cls_token|pos_embed|register_tokens|mask_token|patch_embed)"
         return {"stem": stem, "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
 
-    def forward(  # type: ignore[override]  # classifiers are asked for logits
+    def forward(  # type: ignore[override]  # a classifier returns logits
         self, x: Tensor, people: Tensor | None = None
     ) -> Tensor:
-        """Logits (B, num_classes) of clips (B, C, T, V, M), in the clips' dtype. people: (B, M) bool, who is there;
-        None: who is not all zeros.
+        """Logits (B, num_classes) of clips (B, C, T, V, M), in the clips' dtype.
+
+        people: (B, M) bool, who is present; None: whose joints spread, see `find_present_people`.
         """
         return self.forward_head(self.forward_features(x, people=people))
 
     def forward_head(self, features: Mapping[str, Tensor], pre_logits: bool = False) -> Tensor:
-        """Logits (B, num_classes), or what the head reads (B, num_features), of what `forward_features` gave."""
+        """Logits (B, num_classes), or with pre_logits features (B, num_features), of tokens."""
         parts = {"cls": features["x_norm_clstoken"], "mean": features["x_norm_patchtokens"].mean(1)}
         each = torch.cat([parts[name] for name in self.pool.split("+")], -1)  # (B * M, F)
         people = features["people"]
         pooled = pool_people(each.unflatten(0, people.shape), people, self.people_pool)
         if pre_logits:
             return pooled
-        dtype = next(self.head.parameters(), pooled).dtype
+        dtype = next(
+            (p.dtype for p in self.head.parameters() if p.is_floating_point()), pooled.dtype
+        )
         return self.head(self.head_drop(pooled).to(dtype)).to(pooled.dtype)
 
     @classmethod
-    def _described(cls, about: Description, **options: Any) -> Self:
-        return super()._described(about, **{**head_settings(about, options.get("num_classes")), **options})
+    def _from_checkpoint(cls, checkpoint: Checkpoint, **options: Any) -> Self:
+        return super()._from_checkpoint(
+            checkpoint, **{**options, **resolve_head(checkpoint, options)}
+        )
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Load all weights of `checkpoint`; where it has no head, or one of other classes or for another pool, this
-        one's stays.
+        """Load all weights of `checkpoint`, but no head of other classes or for another pool.
 
         Raises: UserError as `from_pretrained`.
+        Warns: of a head that is not loaded.
         """
-        own, theirs = (
+        own, trained = (
             {name: tensor for name, tensor in weights.items() if name.startswith("head.")}
             for weights in (self.state_dict(), checkpoint.weights)
         )
         about = checkpoint.about.more
-        meant = "num_classes" in about and all(about.get(k, v) == v for k, v in self._more().items() if k in _OF_HEAD)
-        checkpoint.fill(self, theirs if meant else own)
+        fits = "num_classes" in about and all(
+            about.get(k, v) == v for k, v in self._extra_fields().items() if k in _OF_HEAD
+        )
+        self.training_record = about.get(TRAINING)
+        checkpoint.load_into(self, trained if fits else own)
+        if trained and own and not fits:
+            is_linear = "num_classes" in about
+            kind = f"{about['num_classes']} classes" if is_linear else "more than a linear map"
+            warnings.warn(
+                f"The head in {checkpoint.source}, of {kind}, is not taken: that of "
+                f"{self.num_classes} classes and pool={self.pool!r} is new.",
+                stacklevel=6,
+            )
 
-    def _more(self) -> Mapping[str, Any]:
+    def _extra_fields(self) -> Mapping[str, Any]:
+        head = {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool}
         names = {} if self.class_names is None else {"class_names": self.class_names}
-        return {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool, **names}
+        return {**super()._extra_fields(), **head, **names}
 
 
-def head_settings(about: Description, num_classes: int | None) -> dict[str, Any]:
-    """The constructor's arguments that a checkpoint keeps; num_classes instead of its own, if given."""
-    kept = {k: v for k, v in about.more.items() if k in ("num_classes", "pool", "people_pool", "class_names")}
-    if num_classes is not None and num_classes != kept.get("num_classes"):
-        kept = {**kept, "num_classes": num_classes, "class_names": None}
-    return kept
+def resolve_head(checkpoint: Checkpoint, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments of the head: from `options` where given, else the checkpoint's.
+
+    Warns: of a new head where num_classes was not given.
+    """
+    about = checkpoint.about.more
+    settings = {k: v for k, v in about.items() if k in _SETTINGS}
+    if options.get("num_classes") is None and "num_classes" not in settings:
+        names = about.get(CLASSES)
+        settings |= (
+            {"num_classes": len(names), "class_names": names} if names else {"num_classes": 60}
+        )
+        if not any(name.startswith("head.") for name in checkpoint.weights):
+            warnings.warn(
+                f"{checkpoint.source} holds no trained head: that of {settings['num_classes']} "
+                "classes"
+                f"{', those of its recordings,' if names else ''} is new, and says nothing before "
+                "it is trained. Pass num_classes to choose (0: features).",
+                stacklevel=5,
+            )
+    given = {k: options[k] for k in _SETTINGS if options.get(k) is not None}
+    if given.get("num_classes", settings.get("num_classes")) != settings.get("num_classes"):
+        settings["class_names"] = None
+    return {**settings, **given}
 
 
 def pool_people(features: Tensor, present: Tensor, how: PeoplePool) -> Tensor:
-    """(B, M, F), present (B, M) bool -> (B, F): over those present; zeros where nobody is."""
-    there = present[..., None]
+    """Pool features (B, M, F) over the people present, (B, M) bool, to (B, F); zeros if none is."""
+    mask = present[..., None]
     if how == "max":
-        most = features.masked_fill(~there, -torch.inf).amax(1)
-        return most.masked_fill(~there.any(1), 0)
-    total = (features * there).sum(1)
-    return total if how == "sum" else total / there.sum(1).clamp_min(1)
+        largest = features.masked_fill(~mask, -torch.inf).amax(1)
+        return largest.masked_fill(~mask.any(1), 0)
+    total = (features * mask).sum(1)
+    return total if how == "sum" else total / mask.sum(1).clamp_min(1)

@@ -1,7 +1,6 @@
-"""SLiM's encoder as other code bases know it: the release's method names, people folded in, empty ones skipped."""
+"""SLiMEncoder: load, save, transfer and optimise the encoder, named as in SLiM's release."""
 
-from __future__ import annotations
-
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,21 @@ from torch import Tensor
 from typing_extensions import Self
 
 from slim_fast.errors import UserError
-from slim_fast.interop.checkpoint import Checkpoint, read_checkpoint
-from slim_fast.interop.features import PeopleEncoder
-from slim_fast.interop.graphs import Graphs
+from slim_fast.interop.aliases import accept_aliases
+from slim_fast.interop.checkpoints.hub import upload
+from slim_fast.interop.checkpoints.model_card import TRAINING, write_model_card
+from slim_fast.interop.checkpoints.read import Checkpoint, read_checkpoint
+from slim_fast.interop.cuda_graphs import CudaGraphs
+from slim_fast.interop.people_encoder import PeopleEncoder
 from slim_fast.interop.transfer import to_skeleton
-from slim_fast.model.files import Description, save_encoder
+from slim_fast.model.encoder import EncoderConfig
+from slim_fast.model.files import (
+    EncoderDescription,
+    parse_description,
+    read_description,
+    read_json,
+    save_encoder,
+)
 from slim_fast.model.frozen import freeze
 from slim_fast.skeletons import Topology
 from slim_fast.training.machine import choose_dtype
@@ -25,118 +34,188 @@ from slim_fast.training.machine import choose_dtype
 class SLiMEncoder(PeopleEncoder):
     """SLiM's encoder (paper section 3.1) with the interface of the authors' release.
 
-    Clips are (B, C, T, V, M) floating-point: coordinates (metres, the centre joint of the first frame at the origin),
-    frames, joints, people. People are folded into the batch, b-major: row b * M + m of the answers. Answers are in the
-    clips' dtype.
+    Clips are (B, C, T, V, M) floating-point: coordinates (metres, the centre joint of the first
+    frame at the origin), frames, joints, people. People are folded into the batch: person m of clip
+    b is row b * M + m of the outputs, which have the clips' dtype.
 
     Args:
-        topology: skeleton, by name, by itself, or only its number of joints.
-        channels: "xyz", "xy", or either with a detector's confidence, "c".
-        config: sizes; the released ones by default.
-        skip_empty: people who are all zeros (or not in `people`) are not computed and their answers are zeros; the
-            others' stay the same. Under torch.compile and torch.export they are computed and then zeroed. False: zeros
-            are a pose like any other, as in the release.
-        resample: clips of other lengths than multiples of 8 frames are interpolated to the nearest one, instead of
-            refused.
+        topology: skeleton, by name, by itself, or only its number of joints; by default the
+            config's, or "ntu-25".
+        channels: "xyz", "xy", or either with a detector's confidence, "c" (joints of confidence 0
+            are read as zeros); by default the config's, or "xyz".
+        config: sizes, as EncoderConfig or as the fields of a config.json; by default the released
+            ones.
+        skip_empty: people whose joints do not spread
+            (`slim_fast.interop.clips.people.find_present_people`: zeros, or one point), or who are
+            not in `people`, are not computed and their outputs are zeros; the others' stay the
+            same. Under torch.compile and torch.export they are computed and then zeroed. False:
+            zeros are a pose like any other, as in the release.
+        resample: clips of other lengths than multiples of 8 frames are interpolated to the nearest
+            one, instead of refused.
     """
 
     @classmethod
+    @accept_aliases(repo_or_dir="repo_id_or_path")
     def from_pretrained(
         cls,
-        repo_or_dir: str | Path,
+        repo_id_or_path: str | Path | Checkpoint,
         subfolder: str | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         **options: Any,
     ) -> Self:
-        """The encoder in an encoder or run folder, a .pth file or a Hugging Face repository ("owner/name"), in eval
-        mode. Nothing in any of them is executed.
+        """Load an encoder in eval mode, its weights in float32; no code in the files is executed.
 
-        Weights are float32, whatever they were saved in.
-        options: of the constructor: skip_empty and resample, which no checkpoint keeps; topology, channels and config
-            instead of the checkpoint's, where it does not say or guesses (see `read_checkpoint`).
-        Raises: UserError when there is nothing of that name, no network, or when tensors are missing, extra or of
-            another shape (all named); TypeError for other options.
+        Args:
+            repo_id_or_path: a run's or an encoder's folder, a .pth file, or a Hugging Face
+                repository ("owner/name").
+            subfolder: of the folder or repository.
+            revision, cache_dir, token: of the repository, see huggingface_hub.
+            options: of the constructor: skip_empty and resample, which checkpoints do not store;
+                topology, channels and config where the checkpoint lacks them or they were guessed
+                (see `read_checkpoint`).
+
+        Raises: UserError when nothing of that name is found, without network, or when tensors are
+        missing, extra or of another shape (all named); TypeError for other options.
+        Warns: when a .pth file does not say how many attention heads it has.
         """
-        return cls._made_of(read_checkpoint(repo_or_dir, subfolder, revision, cache_dir, token), **options).eval()
+        return cls._from_checkpoint(
+            read_checkpoint(repo_id_or_path, subfolder, revision, cache_dir, token), **options
+        ).eval()
 
     @classmethod
-    def _made_of(cls, checkpoint: Checkpoint, **options: Any) -> Self:
+    def _from_checkpoint(cls, checkpoint: Checkpoint, **options: Any) -> Self:
         if given := sorted(options.keys() & {"topology", "channels", "config"}):
             checkpoint = replace(checkpoint, described_by=f"the given {' and '.join(given)}")
-        encoder = cls._described(checkpoint.about, **options)
+        if checkpoint.heads_warning and "config" not in given:
+            warnings.warn(checkpoint.heads_warning, stacklevel=4)
+        encoder = cls._from_description(checkpoint.about, **options)
+        trained, given_heads = checkpoint.about.config.heads, encoder.config.heads
+        if trained != given_heads and not checkpoint.heads_warning:
+            raise UserError(
+                f"{checkpoint.source} was trained with {trained} attention heads, not "
+                f"{given_heads}: leave config out."
+            )
         encoder.load_checkpoint(checkpoint)
         return encoder
 
     @classmethod
-    def _described(cls, about: Description, **options: Any) -> Self:
-        return cls(**{"topology": about.topology, "channels": about.channels, "config": about.config, **options})
+    def from_config(
+        cls, config: Mapping[str, Any] | EncoderConfig | str | Path, **options: Any
+    ) -> Self:
+        """Make an untrained encoder.
+
+        config: the fields of a config.json, that file or its folder, or an EncoderConfig.
+        options: of the constructor.
+        Raises: UserError when `config` describes no encoder.
+        """
+        if isinstance(config, str | Path):
+            path = Path(config)
+            about = (
+                read_description(path)
+                if path.is_dir()
+                else parse_description(read_json(path), {}, path)
+            )
+            return cls._from_description(about, **options)
+        return cls(config=config, **options)
+
+    @classmethod
+    def _from_description(cls, about: EncoderDescription, **options: Any) -> Self:
+        own = {"topology": about.topology, "channels": about.channels, "config": about.config}
+        return cls(**own | options)
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Load all weights of `checkpoint`; a classifier's head is left out.
+        """Load all weights of `checkpoint` but a head. Raises: UserError as `from_pretrained`."""
+        self.training_record = checkpoint.about.more.get(TRAINING)
+        checkpoint.load_into(self, {})
 
-        Raises: UserError as `from_pretrained`.
+    @accept_aliases(folder="save_directory")
+    def save_pretrained(
+        self, save_directory: str | Path, config: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write config.json and model.safetensors, slim_fast.json, and README.md, a model card.
+
+        The first two are in the public format; a README.md that somebody else wrote stays.
+        config: more fields for config.json.
+        Raises: UserError when the folder cannot be written, and for fields that contradict the
+        encoder.
         """
-        checkpoint.fill(self, {})
+        folder, extra = Path(save_directory), self._extra_fields()
+        save_encoder(self, folder, self.topology, self.channel_names, extra, config)
+        write_model_card(self, folder, extra)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors in the public format, and slim_fast.json with the skeleton.
-
-        Raises: UserError when the folder cannot be written.
-        """
-        save_encoder(self, Path(folder), self.topology, self.channel_names, self._more())
-
-    def _more(self) -> Mapping[str, Any]:
-        """What a subclass adds to slim_fast.json."""
-        return {}
+    def _extra_fields(self) -> Mapping[str, Any]:
+        """Fields of slim_fast.json beside skeleton and channels."""
+        return {} if self.training_record is None else {TRAINING: self.training_record}
 
     def push_to_hub(
-        self, repo_id: str, *, token: str | bool | None = None, private: bool | None = None, **options: Any
+        self,
+        repo_id: str,
+        *,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        **options: Any,
     ) -> str:
-        """Save to the Hugging Face repository `repo_id`, made when there is none; returns the commit's address.
+        """Save to a Hugging Face repository, made if needed; returns the commit's address.
 
+        A README.md that the repository has stays.
         options: of huggingface_hub's upload_folder (commit_message, revision, ...).
         Raises: UserError without huggingface_hub, or when the hub refuses.
         """
-        from slim_fast.interop.upload import upload
-
         return upload(self.save_pretrained, repo_id, token, private, options)
 
     def to_skeleton(self, topology: Topology | str, channels: str | None = None) -> Self:
-        """The same weights for another skeleton, and for other channels ("xyz", "xy", either with "c").
+        """Transfer the weights to another skeleton and to other channels (xyz, xy, xyzc, xyc).
 
-        Joints are told by their names (`slim_fast.skeletons.correspondence`): each takes the embedding of the same
-        joint or the mean of related ones. Axes are turned so that up stays up, and left left where the format is known
-        (`slim_fast.interop.transfer.axis_map`); a coordinate that the new clips lack counts as 0 and a confidence as 1;
-        a channel that the weights lack is not looked at. Units stay, and so should the origin: clips are best centred
-        on the mean of joints that `correspondence(...).origin` weighs, where the old skeleton's centre was.
-        Raises: UserError for nameless joints, when no name is common, and for unknown channels.
-        Warns: of joints whose names are not known, which get their neighbours' embeddings.
+        Joints are matched by name (`slim_fast.skeletons.correspondence`): each takes the position
+        embedding of the same joint or the mean of related ones. Axes are rotated so that up stays
+        up, and left left where the format is known (`slim_fast.interop.transfer.axis_map`). A
+        coordinate that the new clips lack counts as 0 and a confidence as 1; a channel that the
+        weights lack is ignored. Units stay, and so should the origin: centre clips on the weighted
+        mean of joints in `match_joints(...).origin`, where the old skeleton's centre was.
+
+        Raises: UserError for joints without names, when no name is common, and for unknown
+        channels.
+        Warns: of unknown joint names, which get their neighbours' embeddings.
         """
         return to_skeleton(self, topology, channels)
 
-    def optimize(self, dtype: torch.dtype | Literal["auto"] | None = "auto", cuda_graphs: bool = False) -> Self:
-        """A copy for inference alone, as fast as this machine allows.
+    def optimize(
+        self, dtype: torch.dtype | Literal["auto"] | None = "auto", cuda_graphs: bool = False
+    ) -> Self:
+        """Make a copy for inference, as fast as this machine allows.
 
-        dtype: of its blocks' matrix products; "auto": bfloat16 where the hardware multiplies it natively, else float32;
-        None: as they are. Clips may stay in float32. On a CPU the copy can't be trained, saved or moved.
-        cuda_graphs: each shape of clips is captured once and replayed; empty people are then computed and zeroed,
-        because shapes are fixed.
-        Raises: UserError for cuda_graphs without CUDA.
+        Args:
+            dtype: of the blocks' matmuls; "auto": bfloat16 where the hardware multiplies it
+                natively, else float32; None: the weights'. Clips may stay in float32.
+            cuda_graphs: capture each shape of clips once and replay it. Absent people are then
+                computed and zeroed, because shapes are fixed.
+
+        On a CPU the copy can't be trained, saved or moved.
+        Raises: UserError for cuda_graphs without CUDA or with hooks, and as `freeze`.
         """
+        if cuda_graphs and any(m._forward_hooks or m._forward_pre_hooks for m in self.modules()):
+            raise UserError(
+                "optimize: cuda_graphs=True replays what was captured and calls no hooks: remove "
+                "them first."
+            )
         device = self.pos_embed.device
         if cuda_graphs and device.type != "cuda":
-            raise UserError(f"optimize: cuda_graphs=True needs the encoder on CUDA, and it is on {device}.")
+            raise UserError(
+                f"optimize: cuda_graphs=True needs the encoder on CUDA, and it is on {device}."
+            )
         if isinstance(dtype, str):
             if dtype != "auto":
-                raise UserError(f'optimize: dtype={dtype!r}; use torch.float32, torch.bfloat16 or "auto".')
+                raise UserError(
+                    f'optimize: dtype={dtype!r}; use torch.float32, torch.bfloat16 or "auto".'
+                )
             dtype = choose_dtype("auto", device)
         fast = freeze(self, dtype)
-        fast._graphs = Graphs() if cuda_graphs else None
+        fast._graphs = CudaGraphs() if cuda_graphs else None
         return fast
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self._graphs is not None:
-            self._graphs = Graphs()  # captured ones read the weights where they were
+            self._graphs = CudaGraphs()  # captured graphs read the weights' old memory
         return super()._apply(fn, recurse)

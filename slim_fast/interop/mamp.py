@@ -1,20 +1,22 @@
 """SLiM's encoder for MAMP's trainers: `model: slim_fast.interop.mamp.Transformer` in its YAML."""
 
-from __future__ import annotations
-
-import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from slim_fast.errors import UserError
-from slim_fast.interop.adapter import Adapter, Source
+from slim_fast.interop.adapters.arguments import Source
+from slim_fast.interop.adapters.base import Adapter
+from slim_fast.interop.aliases import accept_aliases
+from slim_fast.interop.checkpoints.heads import fold_batch_norm
 from slim_fast.interop.classifier import SLiMClassifier
+from slim_fast.model.frozen import copied
 
 
 class ProbeHead(nn.Module):
-    """A linear head whose map is called `fc`: MAMP's linear-probing script puts a BatchNorm1d in front of `head.fc`."""
+    """A linear head whose layer is called `fc`, where MAMP's script puts a BatchNorm1d."""
 
     def __init__(self, fc: nn.Linear) -> None:
         super().__init__()
@@ -27,21 +29,25 @@ class ProbeHead(nn.Module):
 
 
 class Transformer(Adapter):
-    """Clips (N, C, T, V, M) -> logits (N, num_classes), with MAMP's arguments; None: as the checkpoint, or as released.
+    """Clips (N, C, T, V, M) -> logits (N, num_classes), with MAMP's arguments.
 
     Args:
-        dim_in, num_joints: channels and joints of the clips.
-        dim_feat, depth, num_heads, mlp_ratio: sizes of the encoder (of SwiGLU's two thirds, for mlp_ratio).
+        dim_in, num_joints: channels and joints of the clips; None: as the checkpoint, or released.
+        dim_feat, depth, num_heads, mlp_ratio: sizes of the encoder (of SwiGLU's two thirds, for
+            mlp_ratio).
         num_frames: any; no clip's length is fixed.
-        patch_size, t_patch_size, qkv_bias, qk_scale, norm_layer: no use; this encoder's tokens are 8 frames of a joint.
-        drop_rate, attn_drop_rate, drop_path_rate: no use; its blocks drop nothing.
-        protocol: linprobe: only the head has gradients, and its linear map is `head.fc`, as the script wants it.
-            finetune: everything but the mask token, which nothing reads, has gradients; the head is `head`, linear.
+        patch_size, t_patch_size, qkv_bias, qk_scale, norm_layer: no use; this encoder's tokens are
+            8 frames of a joint. drop_rate, attn_drop_rate, drop_path_rate: no use; its blocks drop
+            nothing.
+        protocol: linprobe: only the head has gradients, and its linear map is `head.fc`, as the
+            script wants it. finetune: everything but the mask token, which nothing reads, has
+            gradients; the head is `head`, linear.
         pretrained, others: see Adapter.
 
-    MAMP's layer decay finds `blocks.N` and `pos_embed` by name; patch_embed, CLS and registers, whose names it does not
-    know, learn at the head's rate there.
-    Raises: UserError for another protocol, for arguments that contradict the checkpoint, or as from_pretrained.
+    MAMP's layer decay finds `blocks.N` and `pos_embed` by name; patch_embed, CLS and registers,
+    whose names it does not know, learn at the head's rate there.
+    Raises: UserError for another protocol, for arguments that contradict the checkpoint, or as
+    from_pretrained.
     """
 
     def __init__(
@@ -67,8 +73,10 @@ class Transformer(Adapter):
         **others: Any,
     ) -> None:
         if protocol not in ("linprobe", "finetune"):
-            raise UserError(f"mamp.Transformer: protocol={protocol!r} is not known: it is linprobe or finetune.")
-        asked = {
+            raise UserError(
+                f"mamp.Transformer: protocol={protocol!r} is not known: it is linprobe or finetune."
+            )
+        requested = {
             "channels": ("dim_in", dim_in),
             "joints": ("num_joints", num_joints),
             "width": ("dim_feat", dim_feat),
@@ -86,40 +94,45 @@ class Transformer(Adapter):
             "drop_path_rate": (drop_path_rate, 0),
             "norm_layer": (norm_layer, nn.LayerNorm),
         }
-        super().__init__(pretrained, asked, unused, num_classes, **others)
+        super().__init__(pretrained, requested, unused, num_classes, **others)
         self.protocol = protocol
         if protocol == "linprobe":
             self.requires_grad_(False)
-            self._probe()
+            self._wrap_head()
 
-    def _probe(self) -> None:
+    def _wrap_head(self) -> None:
+        """Give a linear head the form that the linear-probing script expects."""
         if isinstance(self.head, nn.Linear):
             self.head = ProbeHead(self.head).requires_grad_(True)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new head, as the protocol wants it; 0 classes: none. Raises: UserError for a negative number."""
+        """Replace the head in the protocol's form. Raises: UserError as SLiMClassifier's."""
         super().reset_classifier(num_classes)
         if getattr(self, "protocol", None) == "linprobe":
-            self._probe()
+            self._wrap_head()
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """As SLiMClassifier's: a BatchNorm1d in front of the head is folded into it, as it is in eval mode."""
-        plain = copy.deepcopy(self)
-        plain.head = _folded(plain.head)
-        SLiMClassifier.save_pretrained(plain, folder)
+    @accept_aliases(folder="save_directory")
+    def save_pretrained(
+        self, save_directory: str | Path, config: Mapping[str, Any] | None = None
+    ) -> None:
+        """As SLiMClassifier's; a BatchNorm1d before the head is folded into it, as in eval mode."""
+        plain = copied(self)
+        plain.head = _fold_head(plain.head)
+        SLiMClassifier.save_pretrained(plain, save_directory, config)
 
 
-def _folded(head: nn.Module) -> nn.Module:
+def _fold_head(head: nn.Module) -> nn.Module:
+    """The head as one plain linear layer."""
     if isinstance(head, ProbeHead):
-        return _folded(head.fc)
+        return _fold_head(head.fc)
     if not isinstance(head, nn.Sequential):
         return head
-    norm, linear = head[0], _folded(head[1])
+    norm, linear = head[0], _fold_head(head[1])
     assert isinstance(norm, nn.BatchNorm1d)
     assert isinstance(linear, nn.Linear)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    weight = linear.weight.data * (norm.running_var + norm.eps).rsqrt()
-    linear.bias.data -= weight @ norm.running_mean
-    linear.weight.data = weight
+    statistics = norm.running_mean, norm.running_var, norm.weight, norm.bias
+    folded = fold_batch_norm(linear.weight.data, linear.bias.data, *statistics, eps=norm.eps)
+    linear.weight.data, linear.bias.data = folded
     return linear

@@ -1,28 +1,33 @@
 """The prototype head: features to unit rows, compared with unit prototypes (paper section 3.3)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
+
+from slim_fast.limits import Count
 
 
 @dataclass
 class HeadConfig:
     """Sizes of the two prototype heads."""
 
-    hidden: int = 2048
+    hidden: Count = 2048
     """Width of the MLP's two hidden layers."""
-    bottleneck: int = 256
+    bottleneck: Count = 256
     """Width of the features that are compared with the prototypes."""
-    prototypes: int = 65536
+    prototypes: Annotated[int, Ge(2)] = 65536
     """Number of prototypes K."""
 
 
 class PrototypeHead(nn.Module):
-    """MLP width -> hidden -> hidden -> bottleneck with GELU, L2-normalised, and K prototypes of norm 1.
+    """MLP width -> hidden -> hidden -> bottleneck with GELU, normalised; K prototypes of norm 1.
 
-    The prototypes' gains are fixed at 1, so every logit lies in [-1, 1]; the release lets them train and decay.
+    The prototypes' gains are fixed at 1, so every logit lies in [-1, 1]; the release lets them
+    train and decay.
     """
 
     def __init__(self, width: int, config: HeadConfig) -> None:

@@ -11,18 +11,24 @@ STUDENT_TEMPERATURE = 0.1
 
 
 def contrastive_loss(
-    student: list[Tensor], teacher: Tensor, head: PrototypeHead, teacher_head: PrototypeHead, teacher_temp: float
+    student: list[Tensor],
+    teacher: Tensor,
+    head: PrototypeHead,
+    teacher_head: PrototypeHead,
+    teacher_temp: float,
 ) -> Tensor:
-    """Global-local contrastive loss: cross-entropy of every student view with the teacher's other global views.
+    """Cross-entropy of every student view with the teacher's other global views (paper's L_GLCL).
 
-    student: CLS features per view group (B, n, D), the two global views first; teacher: (B, 2, D). The 2 global-global
-    and 2 × locals local-global terms, each a mean over the batch, are averaged over all terms (18 in the recipe).
+    student: CLS features per view group (B, n, D), the two global views first; teacher: (B, 2, D).
+    The 2 global-global and 2 × locals local-global terms, each a mean over the batch, are averaged
+    over all terms (18 in the recipe).
     """
     batch = len(teacher)
     device = teacher.device
     locals_ = sum(group.shape[1] for group in student[1:])
     terms = 2 + 2 * locals_
-    own = torch.arange(2 * batch, device=device).view(batch, 2)  # the teacher's row of (clip, global view)
+    # the teacher's row of (clip, global view)
+    own = torch.arange(2 * batch, device=device).view(batch, 2)
     targets = [own.flip(1).flatten()[:, None].expand(-1, 2)]  # A is compared with B and B with A
     targets += [own[:, None].expand(-1, group.shape[1], -1).flatten(0, 1) for group in student[1:]]
     weight = torch.full((len(student[0]) * (2 + locals_),), 2 / (terms * batch), device=device)
@@ -50,8 +56,8 @@ def masked_feature_loss(
 ) -> Tensor:
     """Masked feature modelling: cross-entropy at the masked positions of the masked global views.
 
-    student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of the view) / (2 B);
-    real (R,) bool: which rows count, None: all.
+    student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of
+    the view) / (2 B); real (R,) bool: which rows count, None: all.
     """
     return prototype_loss(
         head(student),
@@ -66,7 +72,7 @@ def masked_feature_loss(
 
 
 def koleo(features: Tensor) -> Tensor:
-    """Kozachenko-Leonenko regulariser (Sablayrolles et al. 2019): −mean log(‖x_i − x_nearest‖ + 1e-6).
+    """Kozachenko-Leonenko regulariser (Sablayrolles et al. 2019): −mean log(distance + 1e-6).
 
     features: (B, D); normalised here, in at least float32. A single row has no neighbour: 0.
     """

@@ -1,15 +1,23 @@
-"""Student, EMA teacher and the objective of one step (paper section 3)."""
+"""Student, EMA teacher and the objective of one step (paper section 3).
+
+`SLiM.forward` in five steps: find the masked tokens, encode all views by the student, encode the
+global ones by the teacher, compare, sum up.
+"""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from slim_fast.errors import UserError
+from slim_fast.limits import NonNegative
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.heads import HeadConfig, PrototypeHead
 from slim_fast.model.objectives import contrastive_loss, koleo, masked_feature_loss
-from slim_fast.model.packing import masked_places
+from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -17,12 +25,16 @@ from slim_fast.views.pipeline import ViewBatch
 class LossConfig:
     """Weights of the objective's terms; a weight of 0 leaves the term out."""
 
-    contrastive: float = 1.0
+    contrastive: NonNegative = 1.0
     """Global-local contrastive loss (global-global only when there are no local views)."""
-    masked: float = 1.0
+    masked: NonNegative = 1.0
     """Masked feature modelling."""
-    koleo: float = 0.1
+    koleo: NonNegative = 0.1
     """KoLeo regulariser on the student's global CLS."""
+
+    def __post_init__(self) -> None:
+        if not self.contrastive and not self.masked:
+            raise UserError("model.loss: contrastive or masked needs a weight above 0.")
 
 
 @dataclass
@@ -37,24 +49,6 @@ class ModelConfig:
     """The objective."""
 
 
-def _alike(mask: Tensor, group: int, attention: str) -> Tensor | None:
-    """An order of a group's sequences in which neighbours are alike, on which the encoder is faster: global views
-    (group 0) by whether tokens are read, local ones by how many are left. None: as they are.
-    """
-    if group and attention == "all":
-        return None
-    masked = mask.flatten(1).sum(1)
-    return (masked if group else (masked > 0).to(torch.uint8)).argsort(descending=True, stable=True)
-
-
-def _sorted(x: Tensor, order: Tensor | None) -> Tensor:
-    return x if order is None else x[order]
-
-
-def _unsorted(x: Tensor, order: Tensor | None) -> Tensor:
-    return x if order is None else x[order.argsort()]
-
-
 class Network(nn.Module):
     """Encoder and both prototype heads: what the student trains and the teacher averages."""
 
@@ -63,6 +57,33 @@ class Network(nn.Module):
         self.encoder = Encoder(config.encoder, joints, channels)
         self.contrastive_head = PrototypeHead(config.encoder.width, config.head)
         self.masked_head = PrototypeHead(config.encoder.width, config.head)
+
+
+class Features(NamedTuple):
+    """What the losses need of an encoder's output."""
+
+    cls: list[Tensor]
+    """(B, n, D) of each group of views, the global ones first."""
+    patches: Tensor
+    """(R, D) of the masked tokens of the global views."""
+
+
+def encode(
+    encoder: Encoder,
+    views: SortedViews,
+    masks: Sequence[Tensor | None],
+    masked: MaskedTokens | None,
+) -> Features:
+    """Encode the first len(masks) groups of views, all in one packed pass (paper section 3.1)."""
+    clips = views.clips[: len(masks)]
+    # No loss reads the masked tokens of local views: attention to visible tokens drops them.
+    packed = encoder.pack(clips, masks, [number > 0 for number in range(len(clips))])
+    chosen = [masked.indices if masked else None, *[None] * (len(clips) - 1)]
+    selection = packed.select(chosen)
+    features, _ = encoder.encode_packed(clips, masks, packed, selection)
+    cls, patches = selection.split(features)
+    groups = cls.split([len(group) for group in clips])
+    return Features([views.restore(x, number) for number, x in enumerate(groups)], patches)
 
 
 class SLiM(nn.Module):
@@ -76,63 +97,79 @@ class SLiM(nn.Module):
 
     def forward(
         self, views: ViewBatch, teacher_temp: float, fixed_shapes: bool | None = None
-    ) -> dict[str, Tensor]:  # fmt: skip
-        """Scalars "loss" (the weighted sum), "contrastive", "masked" and "koleo" of one batch of views.
+    ) -> dict[str, Tensor]:
+        """One batch of views to the scalars "contrastive", "masked", "koleo" and their sum "loss".
 
-        fixed_shapes: whether no tensor's size follows the masks: a few rows of padding are computed, and the host reads
-        nothing here or in the backward, so that a CUDA graph can capture both (with optimizer groups that are
-        `capturable`, the update too; making views reads). None: on a GPU, where views.most_masked is known. Attention
-        to visible tokens only reads their number all the same.
+        fixed_shapes: whether no tensor's size may depend on the masks, see `find_masked`.
         """
-        config, student, teacher = self.config.loss, self.student, self.teacher
-        batch = len(views.clip)
-        clips = [group.clips.flatten(0, 1) for group in views.groups]  # (B * n, w, V, C)
-        masks = [group.mask.flatten(0, 1) for group in views.groups]  # (B * n, w / 8, V)
-        counts = [group.clips.shape[1] for group in views.groups]
-        orders = [_alike(mask, number, student.encoder.config.attention) for number, mask in enumerate(masks)]
-        clips, masks = ([_sorted(x, order) for x, order in zip(group, orders, strict=True)] for group in (clips, masks))
+        groups = views.groups
+        sorted_views = sort_views(
+            [group.clips for group in groups],
+            [group.mask for group in groups],
+            self.config.encoder.attention,
+        )
+        masked = self.find_masked(sorted_views, views.max_masked, fixed_shapes)
+        student = self.encode_student(sorted_views, masked)
+        teacher = self.encode_teacher(sorted_views, masked)
+        terms = self.compare(student, teacher, masked, teacher_temp)
+        weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
+        return {"loss": torch.stack(weighted).sum(), **terms}
+
+    def find_masked(
+        self, views: SortedViews, max_masked: int | None, fixed_shapes: bool | None = None
+    ) -> MaskedTokens | None:
+        """The masked tokens of the global views; None without masked feature modelling.
+
+        fixed_shapes: take max_masked tokens, whatever the masks, some of them in vain. Then the
+        host reads nothing in forward and backward, so that a CUDA graph can capture both (with
+        `capturable` optimizer groups, the update too; making views reads). None: on a GPU, where
+        max_masked is known. Attention to visible tokens only reads their number all the same.
+        """
+        if not self.config.loss.masked:
+            return None
+        masks = views.masks[0]
         if fixed_shapes is None:
-            fixed_shapes = clips[0].is_cuda and views.most_masked is not None
-        if fixed_shapes and views.most_masked is None:
-            raise ValueError("fixed_shapes needs views.most_masked, the most tokens of global views that can be masked")
-        hidden = masks[0].flatten(1)  # (2 B, N)
-        places, real = masked_places(hidden, views.most_masked if fixed_shapes else None)
-        read_places = places if config.masked else None
+            fixed_shapes = masks.is_cuda and max_masked is not None
+        if fixed_shapes and max_masked is None:
+            raise ValueError(
+                "fixed_shapes needs views.max_masked, the most tokens of global views that can "
+                "be masked"
+            )
+        return find_masked_tokens(masks, max_masked if fixed_shapes else None)
 
-        packed = student.encoder.pack(clips, masks, [False] + [True] * (len(clips) - 1))
-        read = packed.reading([read_places] + [None] * (len(clips) - 1))
-        features, _ = student.encoder.encode_packed(clips, masks, packed, read)
-        sequences = len(read.queries)
-        groups = features[:sequences].split([batch * n for n in counts])
-        cls = [_unsorted(part, order).unflatten(0, (batch, -1)) for part, order in zip(groups, orders, strict=True)]
+    def encode_student(self, views: SortedViews, masked: MaskedTokens | None) -> Features:
+        """What the student makes of all views, masked (paper section 3.2)."""
+        return encode(self.student.encoder, views, views.masks, masked)
 
-        with torch.no_grad():
-            packed = teacher.encoder.pack(clips[:1])
-            target, _ = teacher.encoder.encode_packed(clips[:1], [None], packed, packed.reading([read_places]))
+    @torch.no_grad()
+    def encode_teacher(self, views: SortedViews, masked: MaskedTokens | None) -> Features:
+        """What the teacher makes of the global views, unmasked (paper section 3.3)."""
+        return encode(self.teacher.encoder, views, [None], masked)
 
+    def compare(
+        self, student: Features, teacher: Features, masked: MaskedTokens | None, teacher_temp: float
+    ) -> dict[str, Tensor]:
+        """The terms of the objective that have a weight (paper section 3.4)."""
         terms: dict[str, Tensor] = {}
-        if config.contrastive:
-            target_cls = _unsorted(target[: 2 * batch], orders[0]).unflatten(0, (batch, 2))
+        if self.config.loss.contrastive:
+            heads = self.student.contrastive_head, self.teacher.contrastive_head
             terms["contrastive"] = contrastive_loss(
-                cls, target_cls, student.contrastive_head, teacher.contrastive_head, teacher_temp
+                student.cls, teacher.cls[0], *heads, teacher_temp
             )
-        if config.masked:
-            weight = 1.0 / (hidden.sum(1).clamp_min(1) * 2 * batch)  # (2 B,)
+        if masked is not None:
+            heads = self.student.masked_head, self.teacher.masked_head
+            patches = (student.patches, teacher.patches)
             terms["masked"] = masked_feature_loss(
-                features[sequences:],
-                target[2 * batch :],
-                weight[places // hidden.shape[1]],
-                real,
-                student.masked_head,
-                teacher.masked_head,
-                teacher_temp,
+                *patches, masked.weight, masked.is_masked, *heads, teacher_temp
             )
-        if config.koleo:
-            terms["koleo"] = koleo(cls[0][:, 0]) + koleo(cls[0][:, 1])
-        loss = torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
-        return {"loss": loss, **terms}
+        if self.config.loss.koleo:
+            first, second = student.cls[0].unbind(1)
+            terms["koleo"] = koleo(first) + koleo(second)
+        return terms
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """teacher = momentum * teacher + (1 - momentum) * student, for every parameter."""
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
+        torch._foreach_lerp_(
+            list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum
+        )

@@ -1,11 +1,10 @@
-"""Which joints of one skeleton stand for those of another: landmarks of the body as data, and one rule.
+"""Joints of one skeleton expressed by those of another, by their names.
 
-A joint's name is a side ("left", "right", or "l", "r" as a word of their own) and a stem. A joint is, in this order,
-the joint of the same name, of the same landmark, the mean of a landmark's stand-ins, or, when its name says nothing,
-the mean of its nearest neighbours in its own tree that have been found.
+A joint's name is a side ("left", "right", or "l", "r" as a word of its own) and a stem, which names
+a landmark of the body. A joint is matched by the first of these rules that applies: the joint of
+the same name; that of the same landmark; the mean of the landmark's stand-ins; for an unknown name,
+the mean of its nearest matched neighbours in its own tree.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ Kind = Literal["same", "related", "guessed"]
 Row = dict[int, float]
 """Weights over the source's joints; those left out are 0."""
 
-# Landmark -> what it is called, without its side.
+# Landmark -> its other names, without a side.
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "pelvis": ("pelvis", "hip_centre", "mid_hip", "spine_base", "hips", "root"),
     "lower_spine": ("lower_spine", "spine1"),
@@ -32,13 +31,20 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "foot": ("foot", "foot_index", "toe", "toes", "toe_base"),
 }
 
-# Landmark -> landmarks whose mean stands in for it, nearest first; one named twice counts twice. Those with sides are
-# taken of the landmark's own side, or of both for one on the midline.
+# Landmark -> groups of landmarks whose mean stands in for it, the best group first; a landmark that
+# is named twice has twice the weight. Landmarks with sides are taken from the same side, or from
+# both sides for a landmark on the midline.
 STAND_INS: Mapping[str, tuple[str, ...]] = {
     "pelvis": ("hip", "lower_spine", "spine"),
     "lower_spine": ("pelvis spine", "spine", "pelvis pelvis neck", "hip hip shoulder"),
     "spine": ("lower_spine upper_spine", "pelvis shoulder_centre", "pelvis neck", "hip shoulder"),
-    "upper_spine": ("spine shoulder_centre", "spine neck", "shoulder_centre", "neck", "hip shoulder shoulder"),
+    "upper_spine": (
+        "spine shoulder_centre",
+        "spine neck",
+        "shoulder_centre",
+        "neck",
+        "hip shoulder shoulder",
+    ),
     "shoulder_centre": ("neck", "collar", "shoulder", "upper_spine"),
     "neck": ("shoulder_centre", "collar", "shoulder", "head"),
     "head": ("nose", "ear", "eye", "neck"),
@@ -64,19 +70,20 @@ STAND_INS: Mapping[str, tuple[str, ...]] = {
     "big_toe": ("foot", "ankle", "knee"),
     "small_toe": ("foot", "ankle", "knee"),
 }
-_MIDLINE = ("pelvis", "lower_spine", "spine", "upper_spine", "shoulder_centre", "neck", "head", "nose")
+_MID = ["pelvis", "lower_spine", "spine", "upper_spine", "shoulder_centre", "neck", "head", "nose"]
 _WORDS = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 _SPELLINGS = {"l": "left", "r": "right", "center": "centre", "middle": "mid"}
 
 
 @dataclass(frozen=True)
 class Correspondence:
-    """Where every joint of `target` comes from.
+    """Every joint of `target` as a weighted mean of joints of `source`.
 
     Attributes:
-        weights: one row a target joint over the source's joints, not negative, sum 1.
-        kinds: one a target joint. "same": a joint of the same name or landmark; "related": stand-ins of its landmark;
-            "guessed": by its place in the tree alone, because its name is not known.
+        weights: for each target joint a row over the source's joints, not negative, sum 1.
+        kinds: for each target joint how it was matched. "same": by its name or landmark; "related":
+            by stand-ins of its landmark; "guessed": by its neighbours in the tree, because its name
+            is unknown.
     """
 
     source: Topology
@@ -86,125 +93,148 @@ class Correspondence:
 
     @property
     def guessed(self) -> tuple[str, ...]:
-        """The target's joints whose names said nothing."""
-        return tuple(name for name, kind in zip(self.target.joints, self.kinds, strict=True) if kind == "guessed")
+        """Names of the target's joints that were matched by the tree alone."""
+        return tuple(
+            name
+            for name, kind in zip(self.target.joints, self.kinds, strict=True)
+            if kind == "guessed"
+        )
 
     @property
     def origin(self) -> tuple[float, ...]:
-        """Weights over the target's joints whose mean is where the source has its centre joint, sum 1."""
+        """Weights (sum 1) over the target's joints: their mean is the source's centre joint."""
         try:
-            return correspondence(self.target, self.source).weights[self.source.centre]
+            return match_joints(self.target, self.source).weights[self.source.centre]
         except UserError:
-            return tuple(float(joint == self.target.centre) for joint in range(self.target.num_joints))
+            return tuple(
+                float(joint == self.target.centre) for joint in range(self.target.num_joints)
+            )
 
     def describe(self) -> str:
-        """One line a joint: new joint <- old joints with their weights, and how it was found; last, the origin."""
+        """One line a joint, `new joint <- weighted old joints (kind)`, and last the origin."""
         width = max(map(len, self.target.joints))
         lines = [f"{self.target.name} <- {self.source.name}"]
         for name, row, kind in zip(self.target.joints, self.weights, self.kinds, strict=True):
-            lines.append(f"  {name:{width}} <- {_sum(self.source, row)}" + ("" if kind == "same" else f"  ({kind})"))
+            lines.append(
+                f"  {name:{width}} <- {_format_sum(self.source, row)}"
+                + ("" if kind == "same" else f"  ({kind})")
+            )
         centre = self.source.joints[self.source.centre]
-        return "\n".join([*lines, f"Centred on {centre}, that is {_sum(self.target, self.origin)}."])
+        return "\n".join(
+            [*lines, f"Centred on {centre}, that is {_format_sum(self.target, self.origin)}."]
+        )
 
     __str__ = describe
 
 
-def correspondence(source: Topology, target: Topology) -> Correspondence:
-    """Where every joint of `target` comes from in `source`; between equal joints each is exactly itself.
-
-    Raises: UserError when no joint of `target` can be told from its name.
-    """
+def match_joints(source: Topology, target: Topology) -> Correspondence:
+    """Match each joint of `target` to joints of `source`. Raises: UserError if no name is known."""
     rows: dict[int, Row] = {}
     kinds: dict[int, Kind] = {}
-    known = _Joints(source)
+    index = _JointIndex(source)
     for joint, name in enumerate(target.joints):
-        if (found := known.same(name)) is not None:
-            rows[joint], kinds[joint] = {found: 1.0}, "same"
-        elif (stand_in := known.stand_in(name)) is not None:
-            rows[joint], kinds[joint] = stand_in, "related"
+        if (same := index.find_same(name)) is not None:
+            rows[joint], kinds[joint] = {same: 1.0}, "same"
+        elif (related := index.average_stand_ins(name)) is not None:
+            rows[joint], kinds[joint] = related, "related"
     if not rows:
         raise UserError(
-            f"No joint of {target.name} ({', '.join(target.joints[:4])}, ...) has a counterpart in {source.name} "
-            f"({', '.join(source.joints[:4])}, ...): name the joints as in one of the shipped topologies."
+            f"No joint of {target.name} ({', '.join(target.joints[:4])}, ...) has a counterpart "
+            f"in {source.name} ({', '.join(source.joints[:4])}, ...): name the joints as in one "
+            "of the shipped topologies."
         )
-    named = dict(rows)
+    named = dict(rows)  # guesses rest on these, never on other guesses
     for joint in range(target.num_joints):
         if joint not in rows:
-            rows[joint], kinds[joint] = _mean([named[near] for near in _nearest(target, joint, named)]), "guessed"
-    everything = range(source.num_joints)
-    return Correspondence(
-        source,
-        target,
-        tuple(tuple(rows[joint].get(old, 0.0) for old in everything) for joint in range(target.num_joints)),
-        tuple(kinds[joint] for joint in range(target.num_joints)),
+            rows[joint], kinds[joint] = (
+                _average([named[near] for near in _find_nearest(target, joint, named)]),
+                "guessed",
+            )
+    joints = range(target.num_joints)
+    weights = (
+        tuple(rows[joint].get(old, 0.0) for old in range(source.num_joints)) for joint in joints
     )
+    return Correspondence(source, target, tuple(weights), tuple(kinds[joint] for joint in joints))
 
 
-class _Joints:
-    """A source's joints by name and by landmark; of several alike the first."""
+def find_same_joints(source: Topology, target: Topology) -> list[int | None]:
+    """For each joint of `target` the joint of the same name or landmark in `source`, or None."""
+    index = _JointIndex(source)
+    return [index.find_same(name) for name in target.joints]
+
+
+def locate_landmark(topology: Topology, name: str) -> Mapping[int, float] | None:
+    """Weights (sum 1) over the joints whose mean is the landmark; None when it has no stand-ins."""
+    return _JointIndex(topology).average_stand_ins(name)
+
+
+class _JointIndex:
+    """A skeleton's joints by name and by landmark; the first of several with the same one."""
 
     def __init__(self, topology: Topology) -> None:
-        joints = list(reversed(list(enumerate(topology.joints))))
+        joints = list(enumerate(topology.joints))[::-1]  # so that the first joint wins
         self.names = {name: joint for joint, name in joints}
-        self.keys = {_key(name): joint for joint, name in joints}
-        self.landmarks = {mark: joint for joint, name in joints if (mark := _landmark(name))}
+        self.parts = {_split_name(name): joint for joint, name in joints}
+        self.landmarks = {mark: joint for joint, name in joints if (mark := _find_landmark(name))}
 
-    def same(self, name: str) -> int | None:
-        """The joint of that name or landmark."""
-        exact = self.names.get(name, self.keys.get(_key(name)))
-        mark = _landmark(name)
+    def find_same(self, name: str) -> int | None:
+        """The joint of that name or landmark, or None."""
+        exact = self.names.get(name, self.parts.get(_split_name(name)))
+        mark = _find_landmark(name)
         return self.landmarks.get(mark) if exact is None and mark else exact
 
-    def stand_in(self, name: str) -> Row | None:
-        """The first of the landmark's stand-ins that are all here."""
-        side, landmark = _landmark(name) or ("", "")
+    def average_stand_ins(self, name: str) -> Row | None:
+        """The mean of the first group of the landmark's stand-ins that this skeleton has whole."""
+        side, landmark = _find_landmark(name) or ("", "")
         for stand_ins in (landmark, *STAND_INS.get(landmark, ())):
-            sided = [(mark, "" if mark in _MIDLINE else side) for mark in stand_ins.split()]
+            sided = [(mark, "" if mark in _MID else side) for mark in stand_ins.split()]
             wanted = [
-                (s, mark) for mark, own in sided for s in ((own,) if own or mark in _MIDLINE else ("left", "right"))
+                (s, mark)
+                for mark, own in sided
+                for s in ((own,) if own or mark in _MID else ("left", "right"))
             ]
             if wanted and all(one in self.landmarks for one in wanted):
-                return _mean([{self.landmarks[one]: 1.0} for one in wanted])
+                return _average([{self.landmarks[one]: 1.0} for one in wanted])
         return None
 
 
-def _key(name: str) -> tuple[str, str]:
-    """(side, stem) of a joint's name, whatever its spelling: left_hand_tip, HandTipLeft, LHandTip, l-hand-tip."""
+def _split_name(name: str) -> tuple[str, str]:
+    """(side, stem) of a joint's name: the same for left_hand_tip, HandTipLeft, LHandTip."""
     words = [_SPELLINGS.get(word.lower(), word.lower()) for word in _WORDS.findall(name)]
     side = next((word for word in words if word in ("left", "right")), "")
     return side, "".join(word for word in words if word != side) or name
 
 
-_LANDMARKS = {mark: mark for mark in STAND_INS} | {stem: mark for mark, stems in SYNONYMS.items() for stem in stems}
-_LANDMARKS = {_key(stem)[1]: mark for stem, mark in _LANDMARKS.items()}
+_LANDMARKS = {mark: mark for mark in STAND_INS} | {
+    stem: mark for mark, stems in SYNONYMS.items() for stem in stems
+}
+_LANDMARKS = {_split_name(stem)[1]: mark for stem, mark in _LANDMARKS.items()}
 
 
-def _landmark(name: str) -> tuple[str, str] | None:
-    """(side, landmark); None for a name that is not known."""
-    side, stem = _key(name)
-    if (side, stem) == ("", "hip"):  # without a side it is the one between them
+def _find_landmark(name: str) -> tuple[str, str] | None:
+    """(side, landmark) of a joint's name; None for an unknown one."""
+    side, stem = _split_name(name)
+    if (side, stem) == ("", "hip"):  # a hip without a side is the point between both
         return "", "pelvis"
     return (side, _LANDMARKS[stem]) if stem in _LANDMARKS else None
 
 
-def _sum(topology: Topology, row: tuple[float, ...]) -> str:
-    shares = [(share, joint) for joint, share in zip(topology.joints, row, strict=True) if share]
-    return " + ".join(joint if share == 1 else f"{share:.2g} {joint}" for share, joint in shares)
+def _format_sum(topology: Topology, row: tuple[float, ...]) -> str:
+    terms = [(weight, joint) for joint, weight in zip(topology.joints, row, strict=True) if weight]
+    return " + ".join(joint if weight == 1 else f"{weight:.2g} {joint}" for weight, joint in terms)
 
 
-def _mean(rows: list[Row]) -> Row:
-    return {joint: sum(row.get(joint, 0.0) for row in rows) / len(rows) for row in rows for joint in row}
+def _average(rows: list[Row]) -> Row:
+    return {
+        joint: sum(row.get(joint, 0.0) for row in rows) / len(rows) for row in rows for joint in row
+    }
 
 
-def _nearest(topology: Topology, start: int, found: Mapping[int, Row]) -> list[int]:
+def _find_nearest(topology: Topology, start: int, found: Mapping[int, Row]) -> list[int]:
     """The joints in `found` that are fewest bones away from `start`."""
     seen, ring = {start}, [start]
     while not (near := [joint for joint in ring if joint in found]):
-        ring = [
-            joint
-            for joint in range(topology.num_joints)
-            if joint not in seen
-            and any(topology.parents[joint] == one or topology.parents[one] == joint for one in ring)
-        ]
+        bones = [*topology.bones, *(bone[::-1] for bone in topology.bones)]
+        ring = sorted({end for start, end in bones if start in ring} - seen)
         seen.update(ring)
     return near

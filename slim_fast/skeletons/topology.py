@@ -1,6 +1,4 @@
-"""A skeleton's topology: which joints there are and how they hang together."""
-
-from __future__ import annotations
+"""A skeleton's topology: its joints, their tree, their symmetry and their parts."""
 
 import json
 import operator
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slim_fast.errors import UserError
-from slim_fast.skeletons.names import JointNames, kind
+from slim_fast.skeletons.names import JointResolver, expect
 
 UP_AXES = ("y", "-y", "z", "-z")
 KEYS = ("name", "joints", "parents", "mirror", "parts", "centre", "up")
@@ -22,18 +20,17 @@ class Topology:
     """A tree of V joints with its left-right symmetry and its body parts.
 
     Attributes:
-        name: what it is called, e.g. "ntu-25".
+        name: for example "ntu-25".
         joints: V joint names.
         parents: parent of every joint, -1 for the root; exactly one root.
         mirror: mirror[j] is the same joint of the other side, or j itself.
-        parts: a partition of the joints into named parts, each connected in the tree. Tube masks cover runs of
-            neighbours within a part's order. A side prefix ("left_", "right_") is cut off to find the kind of part
-            ("trunk", "arm", "leg"), which shares one factor in bone scaling.
-        centre: the joint whose position in the first frame is subtracted from a clip.
+        parts: a partition of the joints into named parts, each connected in the tree. Tube masks
+            cover consecutive joints of a part. Without its side prefix ("left_", "right_") a part's
+            name is its kind ("trunk", "arm", "leg"); bone scaling draws one factor a kind.
+        centre: the joint at the origin, in the first frame, of a centred clip.
         up: the axis that points up; x is always the lateral axis.
 
-    Raises:
-        UserError: when the fields contradict each other; the sentence names the joints concerned.
+    Raises: UserError when the fields contradict each other; the message names the joints.
     """
 
     name: str
@@ -47,13 +44,18 @@ class Topology:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise UserError(f"A topology's name must be a non-empty string, not {self.name!r}.")
-        if isinstance(self.joints, str) or not all(isinstance(joint, str) and joint for joint in self.joints):
+        if isinstance(self.joints, str) or not all(
+            isinstance(joint, str) and joint for joint in self.joints
+        ):
             raise self._error("joints must be a list of non-empty names")
         fields = {
             "joints": tuple(self.joints),
             "parents": self._integers("parents", self.parents),
             "mirror": self._integers("mirror", self.mirror),
-            "parts": {str(part): self._integers(f"part {part!r}", members) for part, members in self.parts.items()},
+            "parts": {
+                str(part): self._integers(f"part {part!r}", members)
+                for part, members in self.parts.items()
+            },
             "centre": self._integers("centre", (self.centre,))[0],
         }
         for field, value in fields.items():
@@ -71,10 +73,12 @@ class Topology:
 
     @property
     def num_joints(self) -> int:
+        """V."""
         return len(self.joints)
 
     @cached_property
     def root(self) -> int:
+        """The joint without a parent."""
         return self.parents.index(-1)
 
     @cached_property
@@ -91,61 +95,74 @@ class Topology:
         return tuple((joint, self.parents[joint]) for joint in self.order[1:])
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Topology:
-        """Build from plain data, as JSON holds it.
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Topology":
+        """Build a topology from plain data, as JSON holds it.
 
-        Joints may be given by name or by index everywhere. `parents` is {joint: parent}, the root left out or null, or
-        a list with one entry a joint, null or -1 for the root. `mirror` is a list of pairs, or a list with one entry a
-        joint; left out, joints called left_X and right_X are pairs. `centre` left out is the root, `up` left out "y".
+        Joints may be given by name or by index everywhere. `parents` is {joint: parent}, the root
+        left out or null, or a list with one entry a joint, null or -1 for the root. `mirror` is a
+        list of pairs, or a list with one entry a joint; left out, joints called left_X and right_X
+        are pairs. `centre` left out is the root, `up` left out "y".
 
-        Raises:
-            UserError: a key is missing or unknown, a joint is unknown, or the topology is not valid.
+        Raises: UserError for missing or unknown keys, unknown joints and invalid fields.
         """
         if not isinstance(fields, Mapping):
-            raise UserError(f"A topology must be an object with the keys {', '.join(KEYS)}, not a {kind(fields)}.")
-        name = fields.get("name")
+            kind, keys = type(fields).__name__, ", ".join(KEYS)
+            raise UserError(f"A topology must be an object with the keys {keys}, not a {kind}.")
+        name: Any = fields.get("name")
         if unknown := sorted(set(fields) - set(KEYS)):
-            raise UserError(f"Topology {name!r} has the unknown key {unknown[0]!r}; the keys are {', '.join(KEYS)}.")
+            raise UserError(
+                f"Topology {name!r} has the unknown key {unknown[0]!r}; the keys are "
+                f"{', '.join(KEYS)}."
+            )
         if missing := [key for key in ("name", "joints", "parents", "parts") if key not in fields]:
             raise UserError(f"Topology {name!r} lacks the key {missing[0]!r}.")
-        if not isinstance(fields["joints"], Sequence) or isinstance(fields["joints"], str):
-            raise UserError(f"Topology {name!r}: joints must be a list of names, not a {kind(fields['joints'])}.")
-        if not isinstance(fields["parts"], Mapping):
-            raise UserError(f"Topology {name!r}: parts must be an object of lists, not a {kind(fields['parts'])}.")
-        names = JointNames(str(name), list(fields["joints"]))
-        parents = names.parents(fields["parents"])
+        expect(name, "joints must be a list of names", fields["joints"])
+        expect(name, "parts must be an object of lists", fields["parts"], Mapping)
+        resolver = JointResolver(str(name), list(fields["joints"]))
+        parents = resolver.resolve_parents(fields["parents"])
         return cls(
             name=fields["name"],
-            joints=tuple(names.joints),
+            joints=tuple(resolver.joints),
             parents=parents,
-            mirror=names.mirror(fields.get("mirror")),
-            parts={part: names.indices(f"part {part!r}", members) for part, members in fields["parts"].items()},
-            centre=names.index("centre", fields.get("centre", parents.index(-1) if -1 in parents else 0)),
+            mirror=resolver.resolve_mirror(fields.get("mirror")),
+            parts={
+                part: resolver.resolve_all(f"part {part!r}", members)
+                for part, members in fields["parts"].items()
+            },
+            centre=resolver.resolve(
+                "centre", fields.get("centre", parents.index(-1) if -1 in parents else 0)
+            ),
             up=fields.get("up", "y"),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that JSON can hold and `from_dict` reads back: joints by their names."""
+        """Convert to plain data for JSON and `from_dict`, with joints by their names."""
         named = self.joints.__getitem__
         return {
             "name": self.name,
             "joints": list(self.joints),
-            "parents": {named(j): None if parent < 0 else named(parent) for j, parent in enumerate(self.parents)},
-            "mirror": [[named(joint), named(other)] for joint, other in enumerate(self.mirror) if joint < other],
-            "parts": {part: [named(joint) for joint in members] for part, members in self.parts.items()},
+            "parents": {
+                named(j): None if parent < 0 else named(parent)
+                for j, parent in enumerate(self.parents)
+            },
+            "mirror": [
+                [named(joint), named(other)]
+                for joint, other in enumerate(self.mirror)
+                if joint < other
+            ],
+            "parts": {
+                part: [named(joint) for joint in members] for part, members in self.parts.items()
+            },
             "centre": named(self.centre),
             "up": self.up,
         }
 
     @classmethod
-    def from_json(cls, path: str | Path) -> Topology:
-        """Read a topology from a JSON file.
-
-        Raises:
-            UserError: the file cannot be read, is not JSON or does not describe a valid topology.
-        """
+    def from_json(cls, path: str | Path) -> "Topology":
+        """Read a topology from a JSON file. Raises: UserError when it holds no valid one."""
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            # given bytes, json detects the encoding and a BOM
+            fields = json.loads(Path(path).read_bytes())
         except OSError as error:
             raise UserError(f"Cannot read the topology file {path}: {error.strerror}.") from error
         except ValueError as error:
@@ -159,11 +176,15 @@ class Topology:
         try:
             return tuple(operator.index(value) for value in values)
         except TypeError as error:
-            raise self._error(f"{what} must be joint indices (names are for from_dict and JSON)") from error
+            raise self._error(
+                f"{what} must be joint indices (names are for from_dict and JSON)"
+            ) from error
 
     def _check_index(self, what: str, index: int) -> None:
         if not 0 <= index < len(self.joints):
-            raise self._error(f"{what} is joint {index}, but joints are numbered 0 to {len(self.joints) - 1}")
+            raise self._error(
+                f"{what} is joint {index}, but joints are numbered 0 to {len(self.joints) - 1}"
+            )
 
     def _check_joints(self) -> None:
         if not self.joints:
@@ -172,7 +193,9 @@ class Topology:
             raise self._error(f"the joint name {twice[0]!r} is used twice")
         for what in ("parents", "mirror"):
             if len(getattr(self, what)) != len(self.joints):
-                raise self._error(f"{what} has {len(getattr(self, what))} entries for {len(self.joints)} joints")
+                raise self._error(
+                    f"{what} has {len(getattr(self, what))} entries for {len(self.joints)} joints"
+                )
 
     def _check_parents(self) -> None:
         for joint, parent in enumerate(self.parents):
@@ -186,31 +209,46 @@ class Topology:
                 joint = self.parents[joint]
             if joint != -1:
                 cycle = [*chain[chain.index(joint) :], joint]
-                raise self._error("the parents form a cycle: " + " -> ".join(self.joints[step] for step in cycle))
+                raise self._error(
+                    "the parents form a cycle: " + " -> ".join(self.joints[step] for step in cycle)
+                )
         roots = [self.joints[joint] for joint, parent in enumerate(self.parents) if parent == -1]
         if len(roots) > 1:
-            raise self._error(f"{len(roots)} joints have no parent ({', '.join(roots)}), but only the root may")
+            raise self._error(
+                f"{len(roots)} joints have no parent ({', '.join(roots)}), but only the root may"
+            )
 
     def _check_mirror(self) -> None:
         for joint, other in enumerate(self.mirror):
             self._check_index(f"the mirror joint of {self.joints[joint]!r}", other)
             if self.mirror[other] != joint:
-                first, second, third = (self.joints[step] for step in (joint, other, self.mirror[other]))
-                raise self._error(f"mirror pairs must be mutual: {first} -> {second}, but {second} -> {third}")
+                first, second, third = (
+                    self.joints[step] for step in (joint, other, self.mirror[other])
+                )
+                raise self._error(
+                    f"mirror pairs must be mutual: {first} -> {second}, but {second} -> {third}"
+                )
 
     def _check_parts(self) -> None:
-        home: dict[int, str] = {}
+        part_of: dict[int, str] = {}
         for part, members in self.parts.items():
             if not members:
                 raise self._error(f"part {part!r} has no joints")
             for joint in members:
                 self._check_index(f"a member of part {part!r}", joint)
-                if joint in home:
-                    raise self._error(f"{self.joints[joint]!r} is listed in part {home[joint]!r} and in part {part!r}")
-                home[joint] = part
-        if lost := [self.joints[joint] for joint in range(len(self.joints)) if joint not in home]:
-            raise self._error(f"every joint must belong to a part, but {', '.join(lost)} do not")
+                if joint in part_of:
+                    raise self._error(
+                        f"{self.joints[joint]!r} is listed in part {part_of[joint]!r} and in part "
+                        f"{part!r}"
+                    )
+                part_of[joint] = part
+        if missing := [
+            self.joints[joint] for joint in range(len(self.joints)) if joint not in part_of
+        ]:
+            raise self._error(f"every joint must belong to a part, but {', '.join(missing)} do not")
         for part, members in self.parts.items():
             heads = [self.joints[joint] for joint in members if self.parents[joint] not in members]
             if len(heads) > 1:
-                raise self._error(f"part {part!r} is not connected: no parent within it joins {', '.join(heads)}")
+                raise self._error(
+                    f"part {part!r} is not connected: no parent within it joins {', '.join(heads)}"
+                )

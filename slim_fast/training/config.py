@@ -1,39 +1,46 @@
-"""Everything that a pre-training run can be told."""
+"""The settings of a pre-training run."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from slim_fast.errors import UserError
+from annotated_types import Ge, Le, Lt
+
+from slim_fast.errors import UserError, program_name
+from slim_fast.limits import Count, CountOrZero, NonNegative, Positive, Share, check_config
 from slim_fast.model.slim import ModelConfig
 from slim_fast.views.pipeline import PATCH_FRAMES, ViewsConfig
+
+Beta = Annotated[float, Ge(0), Lt(1)]
+Temperature = Annotated[float, Ge(0.004), Lt(inf)]
+"""Of the teacher: below, its assignments overflow."""
 
 
 @dataclass
 class OptimConfig:
-    """AdamW and its schedules, which move every step. Durations are shares of the run, so --steps scales them all."""
+    """AdamW and its schedules, which move every step. Durations are shares of the run."""
 
-    learning_rate: float = 2e-4
+    learning_rate: Positive = 2e-4
     """Peak learning rate at a batch of 1024; scaled by sqrt(batch / 1024)."""
-    final_learning_rate: float = 1e-6
+    final_learning_rate: NonNegative = 1e-6
     """Learning rate at the end of the cosine."""
-    warmup: float = 20 / 150
+    warmup: Share = 20 / 150
     """Share of the steps with linear warm-up from 0."""
-    weight_decay: tuple[float, float] = (0.04, 0.2)
+    weight_decay: tuple[NonNegative, NonNegative] = (0.04, 0.2)
     """First and last weight decay (cosine); biases and norms are not decayed."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """AdamW's moments."""
-    patch_embed_scale: float = 0.2
+    patch_embed_scale: NonNegative = 0.2
     """Learning rate of the patch embedding relative to the rest."""
-    freeze_prototypes: float = 1 / 150
+    freeze_prototypes: Share = 1 / 150
     """Share of the steps during which the prototypes stay as they are."""
-    clip: float = 3.0
+    clip: Positive = 3.0
     """Largest gradient norm of the encoder and of each head, each on its own."""
-    teacher_momentum: tuple[float, float] = (0.994, 1.0)
+    teacher_momentum: tuple[Share, Share] = (0.994, 1.0)
     """First and last momentum of the teacher's moving average (cosine)."""
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    teacher_temperature: tuple[Temperature, Temperature] = (0.04, 0.07)
     """First and last temperature of the teacher (linear)."""
-    teacher_temperature_warmup: float = 30 / 150
+    teacher_temperature_warmup: Share = 30 / 150
     """Share of the steps over which the teacher's temperature rises."""
 
 
@@ -41,41 +48,49 @@ class OptimConfig:
 class LogConfig:
     """What a run writes down, and how often (in steps)."""
 
-    metrics_every: int = 10
+    metrics_every: Count = 10
     """Write losses and throughput to metrics.jsonl (and TensorBoard when it is installed)."""
-    knn_every: int = 0
+    knn_every: CountOrZero = 0
     """Online k-NN accuracy on the split's test clips; 0: ten times a run. Needs labels."""
-    knn_clips: int = 2000
+    knn_clips: Count = 2000
     """Most training and most test clips of the online k-NN."""
-    checkpoint_every: int = 0
+    checkpoint_every: CountOrZero = 0
     """Write a checkpoint; 0: ten times a run."""
-    keep: int = 3
-    """Checkpoints kept."""
+    checkpoint_minutes: NonNegative = 15.0
+    """Write one as well when the last is so many minutes old; 0: by steps alone."""
+    keep: Count = 3
+    """Newest checkpoints to keep."""
     plots: bool = True
     """Draw the plots at the end."""
 
 
 @dataclass
 class PretrainConfig:
-    """SLiM pre-training (arXiv 2603.10648). The defaults are the paper's recipe for NTU; presets change them."""
+    """SLiM pre-training (arXiv 2603.10648). The defaults are the paper's recipe for NTU."""
 
     data: str = "synthetic"
-    """A cache folder (see python -m slim_fast.data), or "synthetic": the embedded generator's actions."""
+    """A cache folder (see python -m slim_fast.data), or "synthetic", generated actions."""
     split: str | None = None
     """Split whose training clips are used; none: the cache's first. "all" trains on every clip."""
     out: str | None = None
-    """Run folder; none: runs/<preset>. The same command again resumes it."""
-    steps: int = 187_500
-    """Optimisation steps."""
-    batch: int = 768
+    """Run folder; none: runs/PRESET. The same command again resumes it."""
+    init: str | None = None
+    """Encoder to start from instead of random weights: a run, an encoder folder, a .pth file or a
+    Hugging Face name; carried over to another skeleton by the joints' names.
+    """
+    steps: Count = 187_500
+    """Optimisation steps. A run that is stopped or finished goes on with more; its schedules are
+    from there on those of the longer run.
+    """
+    batch: Count = 768
     """Clips a step."""
-    seed: int = 0
+    seed: Annotated[int, Ge(-(2**63)), Le(2**63 - 1)] = 0
     """Seed of weights, data order, views and masks."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", ...; auto: cuda when there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16: autocast with fp32 master weights; auto: bf16 where the hardware multiplies it natively."""
-    threads: int | None = None
+    """bf16: autocast with fp32 master weights; auto: bf16 where the hardware has it natively."""
+    threads: Count | None = None
     """CPU threads; none: all."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
     """Views, augmentations and masks."""
@@ -87,73 +102,16 @@ class PretrainConfig:
     """Logging, evaluation on the way and checkpoints."""
 
     def check(self) -> None:
-        """Raises UserError naming the first value that cannot work."""
-        views, encoder, head, loss = self.views, self.model.encoder, self.model.head, self.model.loss
-        optim, log = self.optim, self.log
-        bounds: list[tuple[str, Any, float, float]] = [
-            ("steps", self.steps, 1, inf),
-            ("batch", self.batch, 1, inf),
-            ("seed", self.seed, -(2**63), 2**63 - 1),
-            ("threads", 1 if self.threads is None else self.threads, 1, inf),
-            ("views.interval", views.interval, 0, 1),
-            *((f"views.local.{i}.interval", local.interval, 0, 1) for i, local in enumerate(views.local)),
-            *((f"views.local.{i}.count", local.count, 1, inf) for i, local in enumerate(views.local)),
-            ("views.mask.ratio", views.mask.ratio, 0, 1),
-            ("views.mask.global_share", views.mask.global_share, 0, 1),
-            ("model.encoder.depth", encoder.depth, 1, inf),
-            ("model.encoder.registers", encoder.registers, 0, inf),
-            ("model.encoder.patch_frames", encoder.patch_frames, PATCH_FRAMES, PATCH_FRAMES),  # masks are drawn for it
-            ("model.head.hidden", head.hidden, 1, inf),
-            ("model.head.bottleneck", head.bottleneck, 1, inf),
-            ("model.head.prototypes", head.prototypes, 2, inf),
-            *((f"model.loss.{term}", weight, 0, inf) for term, weight in asdict(loss).items()),
-            ("optim.final_learning_rate", optim.final_learning_rate, 0, inf),
-            ("optim.weight_decay", optim.weight_decay, 0, inf),
-            ("optim.betas", optim.betas, 0, 1 - 1e-12),
-            ("optim.patch_embed_scale", optim.patch_embed_scale, 0, inf),
-            ("optim.warmup", optim.warmup, 0, 1),
-            ("optim.freeze_prototypes", optim.freeze_prototypes, 0, 1),
-            ("optim.teacher_temperature_warmup", optim.teacher_temperature_warmup, 0, 1),
-            ("optim.teacher_momentum", optim.teacher_momentum, 0, 1),
-            ("optim.teacher_temperature", optim.teacher_temperature, 0.004, inf),
-            ("log.metrics_every", log.metrics_every, 1, inf),
-            ("log.knn_every", log.knn_every, 0, inf),
-            ("log.knn_clips", log.knn_clips, 1, inf),
-            ("log.checkpoint_every", log.checkpoint_every, 0, inf),
-            ("log.keep", log.keep, 1, inf),
-        ]
-        for name, value, low, high in bounds:
-            if not all(low <= v <= high and v < inf for v in (value if isinstance(value, tuple) else (value,))):
-                limit = f"must be at least {low}" if high == inf else f"must lie within {low} and {high}"
-                raise UserError(f"{name}={value}: {limit}.")
-        rules = [
-            (
-                self.data != "",
-                "data is not set: name a cache with --data, made by `python -m slim_fast.data convert IN OUT` "
-                '(or "synthetic", the embedded generator)',
-            ),
-            (
-                all(
-                    low <= high
-                    for low, high in [views.mask.ratio, views.interval, *(local.interval for local in views.local)]
-                ),
-                "views: the first number of an interval must not be above the second",
-            ),
-            (
-                all(w >= 8 and w % PATCH_FRAMES == 0 for w in [views.window, *(v.window for v in views.local)]),
-                f"views: every window must be a multiple of {PATCH_FRAMES} frames",
-            ),
-            (loss.contrastive or loss.masked, "model.loss: contrastive or masked needs a weight above 0"),
-            *(
-                (value > 0, f"{name}={value}: must be positive")
-                for name, value in [
-                    ("model.encoder.ffn_ratio", encoder.ffn_ratio),
-                    ("views.mask.motion_temperature", views.mask.motion_temperature),
-                    ("optim.learning_rate", optim.learning_rate),
-                    ("optim.clip", optim.clip),
-                ]
-            ),
-        ]
-        for holds, sentence in rules:
-            if not holds:
-                raise UserError(sentence + ".")
+        """Raises: UserError naming the first value that cannot work."""
+        check_config(self)
+        if not self.data:
+            raise UserError(
+                f"data is not set: name a cache with --data, made by `{program_name('data')} "
+                'convert IN OUT` (or "synthetic", the embedded generator).'
+            )
+        patch = self.model.encoder.patch_frames
+        if patch != PATCH_FRAMES:
+            raise UserError(
+                f"model.encoder.patch_frames={patch}: must be {PATCH_FRAMES}, for which masks are "
+                "drawn."
+            )

@@ -6,16 +6,15 @@ import platform
 import torch
 
 from slim_fast.errors import UserError
+from slim_fast.model.encoder import check_kernels
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_KEPT = 32 << 20  # glibc takes no higher threshold
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto": CUDA when there is one.
-
-    Raises: UserError when the device is unknown or absent.
-    """
+    """The device of a name, "auto": CUDA if available. Raises: UserError when it is not."""
+    check_kernels()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -24,15 +23,18 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"device={name!r} is not a device; use auto, cpu or cuda.") from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device={name!r} is not supported; use auto, cpu or cuda.")
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise UserError(
-            f"device={name!r}, but this machine offers {torch.cuda.device_count()} CUDA devices; use --device cpu."
+            f"device={name!r}, but this machine offers {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu."
         )
     return device
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """float32 or bfloat16 for "fp32", "bf16" or "auto": bf16 where the hardware multiplies it natively."""
+    """float32 or bfloat16 for "fp32", "bf16" or "auto", which is bf16 where it is native."""
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     if device.type == "cuda":
@@ -44,12 +46,15 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory instead of giving it back: every step asks for the same large tensors again.
+    """Let glibc keep freed memory: every step allocates the same large tensors again.
 
-    Without this each large temporary is mapped and zeroed anew by the kernel, which costs more than most operations on
-    it. Returns whether it was done (Linux with glibc only). Concerns the whole process.
+    Without this each large temporary is mapped and zeroed anew by the kernel, which costs more than
+    most operations on it. Returns whether it was done (Linux with glibc only). Concerns the whole
+    process.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    )

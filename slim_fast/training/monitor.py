@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -11,20 +10,31 @@ from typing import Any
 
 from tqdm import tqdm
 
-PLAIN_SECONDS = 10.0
+from slim_fast.writing import write_atomically
+
+PLAIN_SECONDS = (10.0, 600.0)  # from one line to the next, at first and at most
+GROWTH = 1.5
 
 
 class Monitor:
-    """Progress bar on a terminal, elsewhere a line now and then; metrics.jsonl; TensorBoard events if installed."""
+    """Progress bar or, without a terminal, lines ever more rarely; metrics.jsonl; TensorBoard."""
 
-    def __init__(self, folder: Path, first_step: int, steps: int, batch: int) -> None:
+    def __init__(
+        self, folder: Path, first_step: int, steps: int, batch: int, quiet: bool = False
+    ) -> None:
         self._path, self._batch, self._steps = folder / "metrics.jsonl", batch, steps
-        forget_after(self._path, first_step)
+        drop_records_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._bar = tqdm(
-            total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0.5, disable=None
+            total=steps,
+            initial=first_step,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5,
+            disable=True if quiet else None,  # None: without a terminal
         )
-        self._shown = -PLAIN_SECONDS
+        self._quiet = quiet
+        self._shown, self._pause = -PLAIN_SECONDS[0], PLAIN_SECONDS[0]
         self._board: Any = None
         with suppress(ImportError):  # tensorboard is not installed, or too old
             from torch.utils.tensorboard.writer import SummaryWriter
@@ -38,7 +48,7 @@ class Monitor:
         self._bar.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Record `values` of `step`, with the samples a second since the last record of that kind."""
+        """Append `values` of `step` to metrics.jsonl and TensorBoard."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -56,20 +66,23 @@ class Monitor:
         """Leave out what happened since the last `rate` (an evaluation, a checkpoint)."""
         self._since, self._seen = time.perf_counter(), 0
 
-    def show(self, step: int, rate: float, values: dict[str, float]) -> None:
-        """Samples a second and `values`: behind the progress bar, or as a line when it is time for one."""
-        numbers = ", ".join([f"{rate:.4g} samples/s", *(f"{name} {value:.4g}" for name, value in values.items())])
+    def show_progress(self, step: int, rate: float, values: dict[str, float]) -> None:
+        """Show samples a second and `values`: behind the bar, or as a line when one is due."""
+        numbers = ", ".join(
+            [f"{rate:.4g} samples/s", *(f"{name} {value:.4g}" for name, value in values.items())]
+        )
         now = time.perf_counter()
         if not self._bar.disable:
             self._bar.set_postfix_str(numbers, refresh=False)
-        elif now - self._shown >= PLAIN_SECONDS:
+        elif now - self._shown >= self._pause:
             left = timedelta(seconds=round((self._steps - step) * self._batch / rate))
-            self.say(f"step {step}/{self._steps}: {numbers}, {left} left")
-            self._shown = now
+            self.print_line(f"step {step}/{self._steps}: {numbers}, {left} left")
+            self._shown, self._pause = now, min(GROWTH * self._pause, PLAIN_SECONDS[1])
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line on stderr, above the progress bar if there is one."""
-        tqdm.write(line, file=sys.stderr)
+        if not self._quiet:
+            tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()
@@ -82,20 +95,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, without a last line that was cut off."""
     if not path.exists():
         return []
-    return list(_records(path.read_text(encoding="utf-8").splitlines()))
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
-def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
-
-
-def forget_after(path: Path, step: int) -> None:
-    """Drop the records beyond `step`: they were written after the checkpoint that the run continues from."""
-    kept = [record for record in read_metrics(path) if record["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    temporary.replace(path)
+def drop_records_after(path: Path, step: int) -> None:
+    """Drop the records after `step`, the checkpoint from which the run continues."""
+    records = [record for record in read_metrics(path) if record["step"] <= step]
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -5,30 +5,28 @@ from torch import nn
 
 from slim_fast.model.slim import Network
 from slim_fast.training.config import OptimConfig
-from slim_fast.training.schedules import Moment
+from slim_fast.training.schedules import ScheduleValues
 
 
 def build_optimizer(student: Network, config: OptimConfig) -> torch.optim.AdamW:
     """One group for each combination of (patch embedding or not) and (decayed or not).
 
-    Biases and norms are not decayed; CLS, register and mask tokens, the joint embedding and prototypes are.
+    Biases and norms are not decayed; CLS, register and mask tokens, the joint embedding and
+    prototypes are.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in student.named_parameters():
         decayed = not (name.endswith("bias") or ".norm" in name)
         groups.setdefault(("patch_embed" in name, decayed), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": params, "lr_scale": config.patch_embed_scale if patch else 1.0, "decayed": decayed}
-            for (patch, decayed), params in groups.items()
-        ],
-        lr=0.0,
-        betas=config.betas,
-        fused=True,
-    )
+    scales = {True: config.patch_embed_scale, False: 1.0}
+    options = [
+        {"params": params, "lr_scale": scales[is_patch], "decayed": decayed}
+        for (is_patch, decayed), params in groups.items()
+    ]
+    return torch.optim.AdamW(options, lr=0.0, betas=config.betas, fused=True)
 
 
-def set_schedule(optimizer: torch.optim.Optimizer, now: Moment) -> None:
+def apply_schedules(optimizer: torch.optim.Optimizer, now: ScheduleValues) -> None:
     """Learning rate and weight decay of this step."""
     for group in optimizer.param_groups:
         group["lr"] = now.learning_rate * group["lr_scale"]
@@ -36,9 +34,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, now: Moment) -> None:
 
 
 def clip_gradients(student: Network, limit: float) -> torch.Tensor:
-    """Clip the gradient norm of the encoder and of each head on its own; returns the norms before clipping, encoder
-    first.
-    """
+    """Clip the gradient norm of encoder and heads, each on its own; returns the norms before."""
     norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in student.children()]
     device = next(student.parameters()).device  # a part without gradients gives its zero on the CPU
     return torch.stack([norm.to(device) for norm in norms])

@@ -12,7 +12,7 @@ def cosine(first: float, last: float, progress: float) -> float:
 
 
 @dataclass(frozen=True)
-class Moment:
+class ScheduleValues:
     """The schedules' values at one step."""
 
     learning_rate: float
@@ -22,7 +22,7 @@ class Moment:
     prototypes_frozen: bool
 
 
-def moment(step: int, steps: int, batch: int, config: OptimConfig) -> Moment:
+def compute_schedules(step: int, steps: int, batch: int, config: OptimConfig) -> ScheduleValues:
     """Schedules at `step` (from 0) of `steps`."""
     progress = step / max(steps - 1, 1)
     warmup = config.warmup * steps
@@ -30,10 +30,12 @@ def moment(step: int, steps: int, batch: int, config: OptimConfig) -> Moment:
     if step < warmup:
         learning_rate = peak * step / warmup
     else:
-        learning_rate = cosine(peak, config.final_learning_rate, (step - warmup) / max(steps - 1 - warmup, 1))
+        learning_rate = cosine(
+            peak, config.final_learning_rate, (step - warmup) / max(steps - 1 - warmup, 1)
+        )
     low, high = config.teacher_temperature
     heated = min(step / max(config.teacher_temperature_warmup * steps, 1), 1.0)
-    return Moment(
+    return ScheduleValues(
         learning_rate=learning_rate,
         weight_decay=cosine(*config.weight_decay, progress),
         teacher_momentum=cosine(*config.teacher_momentum, progress),

@@ -1,16 +1,18 @@
 """One training step of SLiM and the state that carries over to the next."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from slim_fast.errors import UserError
+from slim_fast.model.files import load_tensors
 from slim_fast.model.slim import SLiM
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.machine import choose_dtype
-from slim_fast.training.optimizer import build_optimizer, clip_gradients, set_schedule
+from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
 from slim_fast.training.order import ClipOrder
-from slim_fast.training.schedules import Moment, moment
+from slim_fast.training.schedules import ScheduleValues, compute_schedules
 from slim_fast.views.pipeline import ViewSampler
 from slim_fast.views.store import FrameStore
 
@@ -24,26 +26,27 @@ class NonFiniteLoss(UserError):
 
 
 class Trainer:
-    """SLiM on the clips of a store. What happens at a step depends on the state and the step's number alone."""
+    """SLiM on the clips of a store; a step depends on the state and its number alone."""
 
     def __init__(self, config: PretrainConfig, store: FrameStore) -> None:
         self.config, self.store, self.device = config, store, store.device
         torch.manual_seed(config.seed)
-        self.model = SLiM(config.model, store.topology.num_joints, len(store.channels)).to(self.device)
+        self.model = SLiM(config.model, store.topology.num_joints, len(store.channels)).to(
+            self.device
+        )
         self.optimizer = build_optimizer(self.model.student, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)
         self.dtype = choose_dtype(config.precision, self.device)
 
-    def step(self, step: int) -> tuple[dict[str, torch.Tensor], Moment]:
-        """Train on batch number `step`. Returns the losses and the encoder's gradient norm (scalars), and the
-        schedules.
+    def step(self, step: int) -> tuple[dict[str, torch.Tensor], ScheduleValues]:
+        """Train on batch number `step`; returns losses and gradient norm (scalars), and schedules.
 
         Raises: NonFiniteLoss, with the weights untouched by this step.
         """
         model, config = self.model, self.config
-        now = moment(step, config.steps, config.batch, config.optim)
-        set_schedule(self.optimizer, now)
+        now = compute_schedules(step, config.steps, config.batch, config.optim)
+        apply_schedules(self.optimizer, now)
         views = self.sampler(self.order(step).to(self.device), step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             losses = model(views, now.teacher_temperature)
@@ -59,7 +62,15 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         model.update_teacher(now.teacher_momentum)
-        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norms[0]}, now
+        return {
+            **{name: loss.detach() for name, loss in losses.items()},
+            "gradient_norm": norms[0],
+        }, now
+
+    def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
+        """Load an encoder into student and teacher. Raises: UserError for what does not fit."""
+        for network in (self.model.student, self.model.teacher):
+            load_tensors(network.encoder, weights, source, "model.encoder and the data")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later steps depend on, besides the config."""

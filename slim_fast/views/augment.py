@@ -1,18 +1,19 @@
-"""Skeleton-aware augmentation: mirroring, bone-aware scaling, rotation and noise (paper section 3.2, "skeleton-aware
-augmentations").
+"""Skeleton-aware augmentation: mirroring, bone-aware scaling, rotation, noise (section 3.2).
 
-Mirroring and scaling are linear in a frame's joints, so a view's share of both is one V×V matrix; rotation is one
-C×C matrix. Every view is then two small matrix products, whatever was drawn.
+Mirroring and scaling are linear in a frame's joints, so both together are one V×V matrix a view;
+rotation is one C×C matrix. Every view is then two small matrix multiplications, whatever was drawn.
 """
 
 import re
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from slim_fast.limits import NonNegative, Share
 from slim_fast.skeletons import Topology
-from slim_fast.views.stream import Stream
+from slim_fast.views.random_stream import RandomStream
 
 _MIRROR, _SCALE, _ROTATE, _NOISE, _FLATTEN = range(5)
 
@@ -21,34 +22,39 @@ _MIRROR, _SCALE, _ROTATE, _NOISE, _FLATTEN = range(5)
 class AugmentConfig:
     """Probabilities and ranges of the skeleton-aware augmentations."""
 
-    mirror: float = 0.5
+    mirror: Share = 0.5
     """Probability of swapping left and right."""
-    scale: float = 0.5
+    scale: Share = 0.5
     """Probability of bone-aware scaling."""
     scale_range: tuple[float, float] = (0.85, 1.15)
     """Factors of torso, arms and legs are drawn uniformly from this interval."""
-    rotate: float = 0.5
+    rotate: Share = 0.5
     """Probability of rotation."""
     tilt: float = 0.3
     """Rotation about the two horizontal axes, uniform in plus or minus this angle (rad)."""
     turn: float = 0.3
     """Rotation about the vertical axis, uniform in plus or minus this angle (rad)."""
-    noise: tuple[float, float, float] = (0.01, 0.05, 0.01)
+    noise: tuple[NonNegative, NonNegative, NonNegative] = (0.01, 0.05, 0.01)
     """Gaussian noise (m) on the first global view, the second one and the local views."""
-    noise_probability: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    noise_probability: tuple[Share, Share, Share] = (1.0, 0.1, 0.5)
     """Probability of that noise."""
-    flatten: float = 0.2
+    flatten: Share = 0.2
     """Probability of zeroing one coordinate axis of the second global view."""
 
 
 class SkeletonAugmenter:
     """Draws and applies the augmentations of a batch of views on one topology.
 
-    channels: "xyz", "xy", "xyzc" or "xyc"; a confidence c is mirrored with its joint and otherwise left alone.
+    channels: "xyz", "xy", "xyzc" or "xyc"; a confidence c is mirrored with its joint and otherwise
+    left alone.
     """
 
     def __init__(
-        self, topology: Topology, channels: str, config: AugmentConfig, device: torch.device | str = "cpu"
+        self,
+        topology: Topology,
+        channels: str,
+        config: AugmentConfig,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.config = config
         self.dims = len(channels.rstrip("c"))
@@ -57,88 +63,110 @@ class SkeletonAugmenter:
         self._root, self._paths = root.to(device), paths.to(device)
         self._swap = torch.tensor(topology.mirror, device=device)
 
-    def joint_matrices(self, stream: Stream) -> tuple[Tensor, Tensor]:
+    def joint_matrices(self, stream: RandomStream) -> tuple[Tensor, Tensor]:
         """What mirroring and scaling do to the joints.
 
-        Returns: (*keys, V, V), which every coordinate axis is multiplied by from the left, and (*keys,), the factor
-        (1 or -1) of the lateral axis.
+        Returns: (*keys, V, V), which every coordinate axis is multiplied by from the left, and
+        (*keys,), the factor (1 or -1) of the lateral axis.
         """
-        mirrored = stream.fold(_MIRROR).uniform() < self.config.mirror
+        mirrored = self._is_mirrored(stream)
         low, high = self.config.scale_range
-        u = stream.fold(_SCALE).uniform(1 + len(self._paths))
+        u = stream.fold_in(_SCALE).uniform(1 + len(self._paths))
         factor = torch.where(u[..., :1] < self.config.scale, low + (high - low) * u[..., 1:], 1.0)
         scaling = self._root + torch.einsum("...g,gij->...ij", factor, self._paths)
         matrix = torch.where(mirrored[..., None, None], scaling[..., :, self._swap], scaling)
         return matrix, 1.0 - 2.0 * mirrored
 
-    def rotations(self, stream: Stream) -> Tensor:
-        """(*keys, dims, dims) rotation matrices, the identity where none is drawn; row vectors are multiplied by them.
+    def rotations(self, stream: RandomStream) -> Tensor:
+        """(*keys, dims, dims) rotation matrices for row vectors, the identity where none is drawn.
 
-        In 3-D: about x, then about the other horizontal axis, then about the vertical one. In 2-D: within the image, by
-        the tilt.
+        In 3-D: about x, then about the other horizontal axis, then about the vertical one. In 2-D:
+        within the image, by the tilt.
         """
-        u = stream.fold(_ROTATE).uniform(4)
+        u = stream.fold_in(_ROTATE).uniform(4)
         limit = torch.full((3,), self.config.tilt, device=u.device)
         limit[self.up] = self.config.turn
-        angle = torch.where(u[..., :1] < self.config.rotate, (2 * u[..., 1:] - 1) * limit, 0.0)  # about x, y, z
+        # about x, y, z
+        angle = torch.where(u[..., :1] < self.config.rotate, (2 * u[..., 1:] - 1) * limit, 0.0)
         if self.dims == 2:
             return axis_rotation(angle[..., 2], 2)[..., :2, :2]
         level = 3 - self.up  # the horizontal axis that is not x
         about = {axis: axis_rotation(angle[..., axis], axis) for axis in range(3)}
         return about[0] @ about[level] @ about[self.up]
 
-    def __call__(self, views: Tensor, stream: Stream) -> Tensor:
-        """Mirror, scale and rotate: views (..., w, V, C) with stream keys (...,) -> the same shape."""
+    def __call__(self, views: Tensor, stream: RandomStream) -> Tensor:
+        """Mirror, scale and rotate views (..., w, V, C); stream keys (...,). Same shape."""
         matrix, side = self.joint_matrices(stream)
         rotation = self.rotations(stream)
         # The lateral axis' sign goes into the rotation's first row.
-        rotation = torch.cat([rotation[..., :1, :] * side[..., None, None], rotation[..., 1:, :]], -2)
-        lead, (w, v, c) = views.shape[:-3], views.shape[-3:]
-        n = lead.numel()
-        # One V×V by V×(w·dims) product a view: several times faster than a product a frame.
-        coordinates = views[..., : self.dims].reshape(n, w, v, self.dims).transpose(1, 2).reshape(n, v, w * self.dims)
-        moved = torch.bmm(matrix.view(n, v, v), coordinates).view(n, v, w, self.dims).transpose(1, 2)
-        moved = torch.bmm(moved.reshape(n, w * v, self.dims), rotation.view(n, self.dims, self.dims))
-        moved = moved.view(*lead, w, v, self.dims)
+        rotation = torch.cat(
+            [rotation[..., :1, :] * side[..., None, None], rotation[..., 1:, :]], -2
+        )
+        leading, (w, v, c) = views.shape[:-3], views.shape[-3:]
+        # One V×V by V×(w·dims) multiplication a view: several times faster than one a frame.
+        coordinates = rearrange(views[..., : self.dims], "... w v c -> (...) v (w c)")
+        moved = torch.bmm(matrix.view(-1, v, v), coordinates)
+        moved = rearrange(moved, "n v (w c) -> n (w v) c", w=w)
+        moved = torch.bmm(moved, rotation.view(-1, self.dims, self.dims))
+        moved = moved.view(*leading, w, v, self.dims)
         if c == self.dims:
             return moved
         confidence = views[..., self.dims :]
-        swapped = torch.where(side[..., None, None, None] < 0, confidence[..., self._swap, :], confidence)
+        swapped = torch.where(
+            side[..., None, None, None] < 0, confidence[..., self._swap, :], confidence
+        )
         return torch.cat([moved, swapped], -1)
 
-    def add_noise(self, views: Tensor, kind: Tensor, stream: Stream) -> Tensor:
-        """Gaussian noise on the coordinates, and one axis zeroed now and then on second global views.
+    def mirrored(self, detected: Tensor, stream: RandomStream) -> Tensor:
+        """Which joints (..., w, V) are detected after mirroring; stream keys (...,)."""
+        swap = self._is_mirrored(stream)[..., None, None]
+        return torch.where(swap, detected[..., self._swap], detected)
 
-        views (..., w, V, C); kind (...,) int64: 0 first global, 1 second global, 2 local; stream keys (...,).
+    def _is_mirrored(self, stream: RandomStream) -> Tensor:
+        return stream.fold_in(_MIRROR).uniform() < self.config.mirror
+
+    def add_noise(self, views: Tensor, kind: Tensor, stream: RandomStream) -> Tensor:
+        """Gaussian noise on the coordinates; second global views sometimes lose an axis.
+
+        views (..., w, V, C); kind (...,) int64: 0 first global, 1 second global, 2 local; stream
+        keys (...,).
         """
         device = views.device
         sigma = torch.tensor(self.config.noise, device=device)[kind]
         probability = torch.tensor(self.config.noise_probability, device=device)[kind]
-        noise_stream = stream.fold(_NOISE)
-        noisy = noise_stream.fold(0).uniform() < probability
-        u = stream.fold(_FLATTEN).uniform(2)
+        noise_stream = stream.fold_in(_NOISE)
+        noisy = noise_stream.fold_in(0).uniform() < probability
+        u = stream.fold_in(_FLATTEN).uniform(2)
         flat = (kind == 1) & (u[..., 0] < self.config.flatten)
         axis = (u[..., 1] * self.dims).long().clamp_max(self.dims - 1)
-        keep = 1.0 - (flat[..., None] & (torch.arange(views.shape[-1], device=device) == axis[..., None])).float()
+        is_axis = torch.arange(views.shape[-1], device=device) == axis[..., None]
+        keep = 1.0 - (flat[..., None] & is_axis).float()
         shape = (*views.shape[-3:-1], self.dims)
-        noise = noise_stream.fold(1)[noisy].normal(shape) * sigma[noisy][:, None, None, None]
+        noise = noise_stream.fold_in(1)[noisy].normal(shape) * sigma[noisy][:, None, None, None]
         out = (views * keep[..., None, None, :]).contiguous()
         coordinates = out.flatten(0, -4)[..., : self.dims]
-        coordinates.index_add_(0, noisy.flatten().nonzero()[:, 0], noise * keep[noisy][:, None, None, : self.dims])
+        coordinates.index_add_(
+            0, noisy.flatten().nonzero()[:, 0], noise * keep[noisy][:, None, None, : self.dims]
+        )
         return out
 
 
 def scaling_bases(topology: Topology) -> tuple[Tensor, Tensor]:
     """Forward kinematics as matrices: new joints = (root + Σ_g factor_g paths[g]) · joints.
 
-    Returns: root (V, V), which copies the root's position to every joint, and paths (groups, V, V), the sum of each
-    joint's bones of one kind on its way from the root. Kinds are the parts' names without their side, so both sides
-    share a factor. With every factor 1 the sum is the identity, exactly.
+    Returns: root (V, V), which copies the root's position to every joint, and paths (groups, V, V),
+    the sum of each joint's bones of one kind on its way from the root. Kinds are the parts' names
+    without their side, so both sides share a factor. With every factor 1 the sum is the identity,
+    exactly.
     """
     v = topology.num_joints
     kinds = {part: re.sub(r"^(left|right)_", "", part) for part in topology.parts}
     groups = sorted(set(kinds.values()))
-    group_of = {joint: groups.index(kinds[part]) for part, joints in topology.parts.items() for joint in joints}
+    group_of = {
+        joint: groups.index(kinds[part])
+        for part, joints in topology.parts.items()
+        for joint in joints
+    }
     root = torch.zeros(v, v)
     root[:, topology.root] = 1.0
     paths = torch.zeros(len(groups), v, v)
@@ -150,7 +178,7 @@ def scaling_bases(topology: Topology) -> tuple[Tensor, Tensor]:
 
 
 def axis_rotation(angle: Tensor, axis: int) -> Tensor:
-    """(..., 3, 3) matrices that turn row vectors about one coordinate axis by `angle` (rad)."""
+    """(..., 3, 3) matrices that rotate row vectors about one coordinate axis by `angle` (rad)."""
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     entries = {
         0: [one, zero, zero, zero, cos, sin, zero, -sin, cos],

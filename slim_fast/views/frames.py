@@ -1,74 +1,82 @@
-"""Which frames a view takes: ping-pong extension, the p-interval crop, and a window of frames from the crop (paper
-section 3.2).
-"""
+"""Which frames a view takes: crop, ping-pong extension, window (paper section 3.2)."""
 
 import torch
 from torch import Tensor
 
-from slim_fast.views.stream import Stream
+from slim_fast.views.random_stream import RandomStream
 
 MIN_FRAMES = 150
 
 
 def extended_length(frames: Tensor) -> Tensor:
-    """Length of a clip after whole time-reversed copies were appended until it has at least MIN_FRAMES frames."""
+    """Length of a clip extended to MIN_FRAMES or more by whole time-reversed copies."""
     return frames * torch.div(MIN_FRAMES + frames - 1, frames, rounding_mode="floor").clamp_min(1)
 
 
-def fold(position: Tensor, frames: Tensor) -> Tensor:
+def ping_pong_index(position: Tensor, frames: Tensor) -> Tensor:
     """Frame (0 .. frames - 1) that stands at `position` of the ping-pong extended clip."""
     phase = position % (2 * frames)
     return torch.minimum(phase, 2 * frames - 1 - phase)
 
 
-def crop(available: Tensor, window: int, interval: tuple[float, float], stream: Stream) -> tuple[Tensor, Tensor]:
-    """Uniform start and length of a crop: floor(available · p), p uniform in `interval`, at least min(16, max(8,
-    window)).
+def shortest_crop(window: int) -> int:
+    """Frames that a crop for a view of `window` frames has at least, where there are as many."""
+    return min(max(window, 8), 16)
 
-    available: int64 (...,) frames to choose from; stream: keys of the same shape. Returns (start, length), int64.
+
+def crop(
+    available: Tensor, window: int, interval: tuple[float, float], stream: RandomStream
+) -> tuple[Tensor, Tensor]:
+    """Uniform start and length floor(available · p) of a crop, at least `shortest_crop`.
+
+    available: int64 (...,) frames to choose from; stream: keys of the same shape. Returns (start,
+    length), int64.
     """
     low, high = interval
     u = stream.uniform(2)
     length = (available * (low + (high - low) * u[..., 0])).long()
-    length = torch.minimum(length.clamp_min(min(max(window, 8), 16)), available)
-    start = ((available - length + 1) * u[..., 1]).long().minimum(available - length)  # float32 may round up to the end
+    length = torch.minimum(length.clamp_min(shortest_crop(window)), available)
+    # float32 may round up to the end
+    start = ((available - length + 1) * u[..., 1]).long().minimum(available - length)
     return start, length
 
 
-def window_positions(length: Tensor, window: int, stream: Stream) -> Tensor:
-    """Positions in a crop of `length` frames that fill a window: (..., window) float32, within [0, length - 1].
+def window_positions(length: Tensor, window: int, stream: RandomStream) -> Tensor:
+    """Positions (..., window) float32 in a crop of `length` frames that fill a window.
 
-    length < window: linear interpolation of the whole crop (align_corners=False), fractional positions.
-    window <= length < 2 window: consecutive frames with length - window single frames left out at random places.
-    length >= 2 window: `window` equal bins, one random frame of each.
+    length < window: linear interpolation of the whole crop (align_corners=False), fractional
+    positions. window <= length < 2 window: consecutive frames with length - window single frames
+    left out at random positions. length >= 2 window: `window` equal bins, one random frame of each.
     """
-    place = torch.arange(window, device=length.device)
+    index = torch.arange(window, device=length.device)
     span = length[..., None]
-    interpolated = ((place + 0.5) * (span / window) - 0.5).clamp_min(0).minimum(span - 1.0)
+    interpolated = ((index + 0.5) * (span / window) - 0.5).clamp_min(0).minimum(span - 1.0)
     u = stream.uniform(2 * window + 1)
-    # A place among window + 1 is skipped when its number is among the (length - window) smallest.
+    # A position among window + 1 is skipped when its number is among the (length - window) least.
     order = u[..., : window + 1]
     sorted_u = order.sort(-1).values
     threshold = sorted_u.gather(-1, (span - window - 1).clamp(0, window))
     skips = ((order <= threshold) & (span > window)).cumsum(-1)[..., :window]
-    skipped = (place + skips).minimum(span - 1)
-    edge = torch.div(torch.arange(window + 1, device=length.device) * span, window, rounding_mode="floor")
+    skipped = (index + skips).minimum(span - 1)
+    edge = torch.div(
+        torch.arange(window + 1, device=length.device) * span, window, rounding_mode="floor"
+    )
     width = edge[..., 1:] - edge[..., :-1]
     binned = edge[..., :-1] + (u[..., window + 1 :] * width).long().minimum(width - 1)
     frames = torch.where(span < 2 * window, skipped, binned).float()
     return torch.where(span < window, interpolated, frames)
 
 
-def evaluation_positions(frames: Tensor, window: int, keep: float = 0.95) -> Tensor:
-    """The evaluation clip's frames (recipe of the paper's downstream protocols): (..., window) float32.
+def evaluation_positions(frames: Tensor, window: int) -> Tensor:
+    """Positions (..., window) float32 of the evaluation clip, as in the released protocols.
 
-    The centred `keep` of the clip; the middle frame of each of `window` equal bins, or linear interpolation when
-    shorter.
+    Of n > window frames, max(floor(0.95 n), window) from floor(0.05 n / 2) on, the first frame of
+    each of `window` equal bins; of fewer, all, by linear interpolation (align_corners=False).
     """
-    length = (frames * keep).long().clamp_min(1)
-    start = torch.div(frames - length, 2, rounding_mode="floor")[..., None]
-    place = torch.arange(window, device=frames.device)
+    length = torch.div(frames * 19, 20, rounding_mode="floor").clamp_min(window).minimum(frames)
+    start = torch.where(frames > window, torch.div(frames, 40, rounding_mode="floor"), 0)[..., None]
+    index = torch.arange(window, device=frames.device)
     span = length[..., None]
-    interpolated = ((place + 0.5) * (span / window) - 0.5).clamp_min(0).minimum(span - 1.0)
-    binned = torch.div((2 * place + 1) * span, 2 * window, rounding_mode="floor").float()
+    interpolated = ((index + 0.5) * (span / window) - 0.5).clamp_min(0).minimum(span - 1.0)
+    binned = torch.div(index * span, window, rounding_mode="floor").float()
     return start + torch.where(span < window, interpolated, binned)

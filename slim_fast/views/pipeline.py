@@ -1,30 +1,45 @@
-"""From clips to the views and masks of one training step (paper section 3.2), the whole batch at once."""
+"""From clips to the views and masks of one step (paper section 3.2), a batch at once."""
 
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from slim_fast.limits import Count, Frames, Share, check_interval
 from slim_fast.views.augment import AugmentConfig, SkeletonAugmenter
-from slim_fast.views.frames import crop, extended_length, fold, window_positions
-from slim_fast.views.masks import MaskConfig, TubeMasker, motion_masks, random_masks, shuffle, stratified_ratios
+from slim_fast.views.frames import (
+    crop,
+    extended_length,
+    ping_pong_index,
+    shortest_crop,
+    window_positions,
+)
+from slim_fast.views.masks import (
+    MaskConfig,
+    TubeMasker,
+    motion_masks,
+    random_masks,
+    shuffle,
+    stratified_ratios,
+)
+from slim_fast.views.random_stream import RandomStream
 from slim_fast.views.store import FrameStore
-from slim_fast.views.stream import Stream
+from slim_fast.views.undetected import detected_joints, fill_undetected, interpolate
 
 PATCH_FRAMES = 8
 _PERSON, _CROP, _WINDOW, _AUGMENT, _MASK, _RATIOS = range(6)
-_WHOLE_CLIP, _WHOLE_BATCH = -1, -2  # in the place of a view's number
+_WHOLE_CLIP, _WHOLE_BATCH = -1, -2  # instead of a view's number
 
 
 @dataclass
 class LocalViewConfig:
     """Local views of one length around each global view."""
 
-    window: int = 32
-    """Frames, a multiple of 8."""
-    count: int = 1
+    window: Frames = 32
+    """Frames of a local view."""
+    count: Count = 1
     """Views of this length around each of the two global views."""
-    interval: tuple[float, float] = (0.35, 0.7)
+    interval: tuple[Share, Share] = (0.35, 0.7)
     """Share of the global view's frame range that is cropped."""
 
 
@@ -40,10 +55,12 @@ def _published_locals() -> list[LocalViewConfig]:
 class ViewsConfig:
     """The two global views and the local views around them."""
 
-    window: int = 64
-    """Frames of a global view, a multiple of 8."""
-    interval: tuple[float, float] = (0.5, 1.0)
+    window: Frames = 64
+    """Frames of a global view."""
+    interval: tuple[Share, Share] = (0.5, 1.0)
     """Share of the clip's frames that a global view crops."""
+    people: Count = 2
+    """Most people of a clip to take, one a step: the longest present, then the most moving."""
     local: list[LocalViewConfig] = field(default_factory=_published_locals)
     """Local views; an empty list trains on global views only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -51,12 +68,15 @@ class ViewsConfig:
     mask: MaskConfig = field(default_factory=MaskConfig)
     """Token masks."""
 
+    def __post_init__(self) -> None:
+        check_interval("views.interval", self.interval)
+        for index, local in enumerate(self.local):
+            check_interval(f"views.local[{index}].interval", local.interval)
+
 
 @dataclass
 class ViewGroup:
-    """All views of one length: clips (B, n, w, V, C) float32, mask (B, n, w / 8, V) bool (True = hidden from the
-    student).
-    """
+    """Views of one length: clips (B, n, w, V, C) float32; mask (B, n, w / 8, V), True: hidden."""
 
     window: int
     clips: Tensor
@@ -65,17 +85,17 @@ class ViewGroup:
 
 @dataclass
 class ViewBatch:
-    """The views of one step. groups[0] holds the two global views; clip (B,) are the store's clip numbers."""
+    """The views of a step, groups[0] the two global ones; clip (B,): the store's clip numbers."""
 
     groups: list[ViewGroup]
     clip: Tensor
     step: int
-    most_masked: int | None = None
-    """No more tokens of the global views are masked, whatever the masks turned out to be; None: unknown."""
+    max_masked: int | None = None
+    """The most tokens of the global views that any masks of these settings cover; None: unknown."""
 
 
 class ViewSampler:
-    """Draws views for batches of clips of a store. A batch is a pure function of (seed, step, clip numbers)."""
+    """Draws a batch of views as a pure function of (seed, step, clip numbers)."""
 
     def __init__(self, store: FrameStore, config: ViewsConfig, seed: int) -> None:
         self.store, self.config, self.seed = store, config, seed
@@ -88,104 +108,122 @@ class ViewSampler:
     def __call__(self, clip: Tensor, step: int) -> ViewBatch:
         """clip: int64 (B,) clip numbers of the store, on its device."""
         config, device = self.config, clip.device
-        of_clip = Stream.of(self.seed, step, clip)
-        of_batch = Stream.of(self.seed, step, _WHOLE_BATCH, device=device)
-        track = self.store.tracks(clip, of_clip.fold(_WHOLE_CLIP).fold(_PERSON).uniform())
+        of_clip = RandomStream.of(self.seed, step, clip)
+        of_batch = RandomStream.of(self.seed, step, _WHOLE_BATCH, device=device)
+        track = self.store.tracks(clip, of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform())
         frames = self.store.frames(track)
-        centre = self.store.gather(track, torch.zeros_like(track))[:, self.store.topology.centre]  # (B, C)
-        centre = torch.cat([centre[:, : self._augment.dims], torch.zeros_like(centre[:, self._augment.dims :])], -1)
-
         view = torch.arange(2, device=device)
-        stream = of_clip[:, None].fold(view)
-        whole = extended_length(frames)[:, None].expand(-1, 2)
-        start, length = crop(whole, config.window, config.interval, stream.fold(_CROP))
-        views = [self._views(track, frames, centre, start, length, config.window, view, stream)]
+        stream = of_clip[:, None].fold_in(view)
+        # Crops lie within the clip; only one that is too short for them goes back and forth.
+        whole = torch.where(frames < shortest_crop(config.window), extended_length(frames), frames)
+        start, length = crop(
+            whole[:, None].expand(-1, 2), config.window, config.interval, stream.fold_in(_CROP)
+        )
+        position = start[..., None] + window_positions(
+            length, config.window, stream.fold_in(_WINDOW)
+        )
+        views = [self._views(track, frames, position, view, stream)]
         streams, ratios = [stream], [self._global_ratios(len(clip), of_batch)]
+        # local views lie between these
+        first, last = position[..., 0].long(), position[..., -1].ceil().long()
         seen = 2
         for number, local in enumerate(config.local):
             anchor = torch.arange(2, device=device).repeat_interleave(local.count)
-            stream = of_clip[:, None].fold(seen + torch.arange(len(anchor), device=device))
-            inner, span = crop(length[:, anchor], local.window, local.interval, stream.fold(_CROP))
-            kind = torch.full_like(anchor, 2)
-            views.append(self._views(track, frames, centre, start[:, anchor] + inner, span, local.window, kind, stream))
+            stream = of_clip[:, None].fold_in(seen + torch.arange(len(anchor), device=device))
+            start, length = crop(
+                (last - first + 1)[:, anchor], local.window, local.interval, stream.fold_in(_CROP)
+            )
+            position = (first[:, anchor] + start)[..., None]
+            position = position + window_positions(length, local.window, stream.fold_in(_WINDOW))
+            views.append(self._views(track, frames, position, torch.full_like(anchor, 2), stream))
             streams.append(stream)
-            ratios.append(self._local_ratios(len(clip), len(anchor), of_batch.fold(number + 1)))
+            ratios.append(self._local_ratios(len(clip), len(anchor), of_batch.fold_in(number + 1)))
             seen += len(anchor)
         masks = self._masks(views, ratios, streams)
         groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
-        return ViewBatch(groups, clip, step, self.most_masked(len(clip)))
+        return ViewBatch(groups, clip, step, self.max_masked(len(clip)))
 
-    def most_masked(self, clips: int) -> int:
-        """The most tokens that the global views of a batch may have masked: the tops of the ratios' strata."""
+    def max_masked(self, clips: int) -> int:
+        """The most tokens of the global views that a batch may have masked."""
         mask = self.config.mask
         tokens = self.config.window // PATCH_FRAMES * self.store.topology.num_joints
         views = round(mask.global_share * 2 * clips)
         low, high = mask.ratio
-        return sum(int((low + (high - low) * (view + 1) / views) * tokens + 1e-3) for view in range(views))
+        return sum(
+            int((low + (high - low) * (view + 1) / views) * tokens + 1e-3) for view in range(views)
+        )
 
-    def _global_ratios(self, clips: int, stream: Stream) -> Tensor:
+    def _global_ratios(self, clips: int, stream: RandomStream) -> Tensor:
         """(clips, 2) share of each global view to mask, 0 for the views that stay whole."""
         mask = self.config.mask
         ratios = stratified_ratios(round(mask.global_share * 2 * clips), mask.ratio, stream)
         ratios = torch.nn.functional.pad(ratios, (0, 2 * clips - len(ratios)))
-        return shuffle(ratios, stream.fold(_RATIOS)).view(clips, 2)
+        return shuffle(ratios, stream.fold_in(_RATIOS)).view(clips, 2)
 
-    def _local_ratios(self, clips: int, views: int, stream: Stream) -> Tensor:
+    def _local_ratios(self, clips: int, views: int, stream: RandomStream) -> Tensor:
         """(clips, views) share of each local view of one length to mask."""
         mask = self.config.mask
         if not mask.local:
             return torch.zeros(clips, views, device=stream.keys.device)
         ratios = stratified_ratios(clips * views, mask.ratio, stream)
         if mask.shuffle_local:
-            ratios = shuffle(ratios, stream.fold(_RATIOS))
+            ratios = shuffle(ratios, stream.fold_in(_RATIOS))
         return ratios.view(clips, views)
 
     def _views(
-        self,
-        track: Tensor,
-        frames: Tensor,
-        centre: Tensor,
-        start: Tensor,
-        length: Tensor,
-        window: int,
-        kind: Tensor,
-        stream: Stream,
+        self, track: Tensor, frames: Tensor, position: Tensor, kind: Tensor, stream: RandomStream
     ) -> Tensor:
-        """Gather and augment: (B, n, window, V, C).
+        """Gather, centre and augment: (B, n, w, V, C); undetected joints are zeros.
 
-        track, frames (B,); centre (B, C); start, length (B, n); kind (n,), see `add_noise`; stream (B, n).
+        track, frames (B,); position (B, n, w) in the extended clip; kind (n,), see `add_noise`;
+        stream (B, n).
         """
-        position = start[..., None] + window_positions(length, window, stream.fold(_WINDOW))  # (B, n, w)
-        views = interpolated_frames(self.store, track[:, None, None], position, frames[:, None, None])
-        views = self._augment(views - centre[:, None, None, None], stream.fold(_AUGMENT))
-        return self._augment.add_noise(views, kind.expand(start.shape), stream.fold(_AUGMENT))
+        store, augment = self.store, self._augment
+        views = gather_interpolated(store, track[:, None, None], position, frames[:, None, None])
+        detected = None
+        if not store.is_complete:
+            detected = detected_joints(views, augment.dims)
+            views = fill_undetected(views, detected, store.topology)
+        views = augment(views - store.origins(track)[:, None, None, None], stream.fold_in(_AUGMENT))
+        views = augment.add_noise(views, kind.expand(position.shape[:2]), stream.fold_in(_AUGMENT))
+        if detected is None:
+            return views
+        return views * augment.mirrored(detected, stream.fold_in(_AUGMENT))[..., None]
 
-    def _masks(self, views: list[Tensor], ratios: list[Tensor], streams: list[Stream]) -> list[Tensor]:
-        """Masks (B, n, w / 8, V) bool of views (B, n, w, V, C) that cover the share `ratios` (B, n) of their tokens."""
+    def _masks(
+        self, views: list[Tensor], ratios: list[Tensor], streams: list[RandomStream]
+    ) -> list[Tensor]:
+        """Masks (B, n, w / 8, V) bool over the share `ratios` (B, n) of views' tokens."""
         config, joints = self.config.mask, self.store.topology.num_joints
         tokens = [v.shape[2] // PATCH_FRAMES for v in views]
-        budgets = [(ratio * t * joints).long().flatten() for t, ratio in zip(tokens, ratios, strict=True)]
-        keys = [stream.fold(_MASK).keys.flatten() for stream in streams]
+        shares = zip(ratios, tokens, strict=True)
+        budgets = [(ratio * t * joints).long().flatten() for ratio, t in shares]
+        keys = [stream.fold_in(_MASK).keys.flatten() for stream in streams]
+        groups = list(zip(views, tokens, budgets, map(RandomStream, keys), strict=True))
         if config.kind == "tube":
-            sizes = [len(budget) for budget in budgets]
-            temporal = torch.cat([torch.full_like(budget, t) for budget, t in zip(budgets, tokens, strict=True)])
-            grids = self._tubes(torch.cat(budgets), temporal, temporal, self._max_tube_area, Stream(torch.cat(keys)))
-            masks = [grid[:, :t] for grid, t in zip(grids.split(sizes), tokens, strict=True)]
+            temporal = torch.cat([torch.full_like(budget, t) for _, t, budget, _ in groups])
+            stream, largest = RandomStream(torch.cat(keys)), self._max_tube_area
+            grids = self._tubes(torch.cat(budgets), temporal, temporal, largest, stream)
+            masks = list(grids.split([len(budget) for budget in budgets]))
         elif config.kind == "random":
-            masks = [random_masks(b, t, joints, Stream(k)) for b, t, k in zip(budgets, tokens, keys, strict=True)]
+            masks = [random_masks(budget, t, joints, stream) for _, t, budget, stream in groups]
         else:
-            masks = [
-                motion_masks(v.flatten(0, 1), b, PATCH_FRAMES, config.motion_temperature, Stream(k))
-                for v, b, k in zip(views, budgets, keys, strict=True)
-            ]
-        return [mask.view(*v.shape[:2], t, joints) for mask, v, t in zip(masks, views, tokens, strict=True)]
+            settings = PATCH_FRAMES, config.motion_temperature
+            masks = [motion_masks(v.flatten(0, 1), b, *settings, key) for v, _, b, key in groups]
+        shapes = ((*v.shape[:2], t, joints) for v, t, *_ in groups)
+        return [mask[:, : s[2]].reshape(s) for mask, s in zip(masks, shapes, strict=True)]
 
 
-def interpolated_frames(store: FrameStore, track: Tensor, position: Tensor, frames: Tensor) -> Tensor:
-    """Frames at fractional positions of the ping-pong extended tracks: (..., w) -> (..., w, V, C)."""
+def gather_interpolated(
+    store: FrameStore, track: Tensor, position: Tensor, frames: Tensor
+) -> Tensor:
+    """Frames at fractional positions of ping-pong extended tracks: (..., w) -> (..., w, V, C)."""
     below = position.long()
-    share = position - below
-    lower = store.gather(track, fold(below, frames))
-    if not bool(share.any()):
+    weight = position - below
+    lower = store.gather(track, ping_pong_index(below, frames))
+    if not bool(weight.any()):
         return lower
-    return torch.lerp(lower, store.gather(track, fold(below + 1, frames)), share[..., None, None])
+    upper, weight = store.gather(track, ping_pong_index(below + 1, frames)), weight[..., None, None]
+    if store.is_complete:
+        return torch.lerp(lower, upper, weight)
+    return interpolate(lower, upper, weight, len(store.channels.rstrip("c")))

@@ -1,6 +1,4 @@
-"""The frames of a cache, ready to be gathered: one track a person, holding just the frames in which that person is
-there.
-"""
+"""The frames of a cache by track, those of one person who is present, and its origin."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,17 +9,22 @@ from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError
+from slim_fast.views.undetected import find_origin
 
 SCAN_ROWS = 1 << 16
 
 
 class FrameStore:
-    """Frames by track. Tables live on `device`; so do the positions while they fit `resident_bytes`, else they stay
-    mapped on disk.
+    """Frames by track, on `device` while they fit `resident_bytes`, else mapped on disk.
+
+    Args:
+        clips: the clip indices of the cache that this store serves; clip numbers below count within
+            them. None: all.
+        people: at most as many people of each clip, the first as ranked by the cache.
 
     Attributes:
-        clips: the clip indices of the cache that this store serves, int64 (N,); clip numbers below count within them.
-        topology, channels: of the cache.
+        clips: int64 (N,); topology, channels: of the cache.
+        is_complete: whether every joint is detected in every frame.
     """
 
     def __init__(
@@ -30,33 +33,53 @@ class FrameStore:
         clips: Sequence[int] | np.ndarray | None = None,
         device: torch.device | str = "cpu",
         resident_bytes: int = 8 << 30,
+        people: int = 2,
     ) -> None:
         self.cache, self.topology, self.channels = cache, cache.topology, cache.channels
         self.clips = np.arange(len(cache)) if clips is None else np.asarray(clips, dtype=np.int64)
         if not len(self.clips):
-            raise UserError(f"No clips to read in {cache.path}: choose another split or convert the data again.")
+            raise UserError(
+                f"No clips to read in {cache.path}: choose another split or convert the data again."
+            )
         self.device = torch.device(device)
-        start, length, people = (np.asarray(a)[self.clips] for a in (cache.start, cache.length, cache.people))
-        track_clip = np.repeat(np.arange(len(self.clips)), people)
-        person = np.arange(len(track_clip)) - np.repeat(np.cumsum(people) - people, people)
+        start, length, crowd = (
+            np.asarray(a)[self.clips] for a in (cache.start, cache.length, cache.people)
+        )
+        crowd = np.minimum(crowd, people)
+        track_clip = np.repeat(np.arange(len(self.clips)), crowd)
+        person = np.arange(len(track_clip)) - np.repeat(np.cumsum(crowd) - crowd, crowd)
         begin = start[track_clip] + person * length[track_clip]
-        present = _present_rows(cache.positions)
-        rows = np.concatenate([np.arange(b, b + n) for b, n in zip(begin, length[track_clip], strict=True)])
+        dims, centre = len(cache.channels.rstrip("c")), cache.topology.centre
+        present, whole, centred = _scan_rows(cache.positions, dims, centre)
+        lengths = length[track_clip]
+        rows = np.concatenate([np.arange(b, b + n) for b, n in zip(begin, lengths, strict=True)])
         here = present[rows]
-        frames = np.add.reduceat(here, np.cumsum(length[track_clip]) - length[track_clip], dtype=np.int64)
+        frames = np.add.reduceat(here, np.cumsum(lengths) - lengths, dtype=np.int64)
         keep = frames > 0
-        self._rows = self._table(rows[here])
-        self._track_first = self._table((np.cumsum(frames) - frames)[keep])
+        rows = rows[here]
+        first = (np.cumsum(frames) - frames)[keep]
+        self.is_complete = bool(whole[rows].all())
+        self._rows = self._table(rows)
+        self._track_first = self._table(first)
         self._track_frames = self._table(frames[keep])
         tracks = np.bincount(track_clip[keep], minlength=len(self.clips))
         if not tracks.all():
             bad = cache.names[self.clips[int(np.argmin(tracks))]]
-            raise UserError(f"Clip {bad} of {cache.path} holds nobody; convert the data again.")
+            raise UserError(f"Clip {bad} of {cache.path} holds no person; convert the data again.")
         self._clip_first = self._table(np.cumsum(tracks) - tracks)
         self._clip_tracks = self._table(tracks)
         positions = mapped_positions(cache)
+        self._origins = torch.zeros(len(first), positions.shape[2])
+        self._origins[:, :dims] = positions[rows[first], centre, :dims]
+        # the centre joint is not detected in the first frame
+        for track in np.flatnonzero(~centred[rows[first]]):
+            own = self._rows[first[track] : first[track] + frames[keep][track]].cpu()
+            self._origins[track] = find_origin(positions[own], centre, dims)
+        self._origins = self._origins.to(self.device)
         resident = positions.numel() * positions.element_size() <= resident_bytes
-        self._positions = positions.to(self.device) if resident and self.device.type != "cpu" else positions
+        self._positions = (
+            positions.to(self.device) if resident and self.device.type != "cpu" else positions
+        )
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -70,8 +93,12 @@ class FrameStore:
         return self._clip_first[clip] + (u * people).long().minimum(people - 1)
 
     def frames(self, track: Tensor) -> Tensor:
-        """Number of frames in which the person is there, int64 of track's shape."""
+        """Number of frames in which the person is present, int64 of track's shape."""
         return self._track_frames[track]
+
+    def origins(self, track: Tensor) -> Tensor:
+        """Where the person is centred, (..., C) float32 for track (...,); 0 for a confidence."""
+        return self._origins[track]
 
     def gather(self, track: Tensor, frame: Tensor) -> Tensor:
         """Positions (..., V, C) float32 of `frame` (...,) int64 of the broadcast `track`."""
@@ -81,16 +108,20 @@ class FrameStore:
 
 
 def mapped_positions(cache: ClipCache) -> Tensor:
-    """The cache's positions (rows, V, C) as a tensor on the mapped file; it must not be written to."""
+    """The cache's positions (rows, V, C) as a tensor on the mapped file; not to be written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.asarray(cache.positions))
 
 
-def _present_rows(positions: np.ndarray) -> np.ndarray:
-    """(rows,) bool: some coordinate is not zero."""
-    present = np.empty(len(positions), dtype=bool)
+def _scan_rows(
+    positions: np.ndarray, dims: int, centre: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows,) bool each: any joint is detected, every joint is, the centre joint is."""
+    present, whole, centred = (np.empty(len(positions), dtype=bool) for _ in range(3))
     for begin in range(0, len(positions), SCAN_ROWS):
-        block = positions[begin : begin + SCAN_ROWS]
-        present[begin : begin + SCAN_ROWS] = block.reshape(len(block), -1).any(1)
-    return present
+        block = slice(begin, begin + SCAN_ROWS)
+        detected: np.ndarray = (positions[block, :, :dims] != 0).any(axis=2)  # (rows, V)
+        present[block], whole[block] = detected.any(1), detected.all(1)
+        centred[block] = detected[:, centre]
+    return present, whole, centred

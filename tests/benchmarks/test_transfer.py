@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import report, runs, transfer
+from benchmarks import transfer
+from benchmarks.records import accuracies, pages
 from slim_fast.data.cache import ClipCache
 from slim_fast.data.convert import convert
 from slim_fast.data.readers import Options
-from slim_fast.evaluation.features import encode
+from slim_fast.evaluation.features import extract_features
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.skeletons import get_topology
 
@@ -37,18 +38,30 @@ def recordings(tmp_path):
 def test_all_encoders_are_compared_on_every_target(recordings, monkeypatch, capsys):
     monkeypatch.setattr(transfer, "STEPS", 2)
     folder = recordings / "results"
-    arguments = ["--data", str(recordings), "--out", str(recordings / "out"), "--results", str(folder)]
+    arguments = [
+        "--data",
+        str(recordings),
+        "--out",
+        str(recordings / "out"),
+        "--results",
+        str(folder),
+    ]
     assert transfer.main([*arguments, "--targets", "coco-17-xy"]) == 0
     record = json.loads((folder / "coco-17-xy-0.json").read_text())
     assert {"commit", "cpu", "torch", "date"} <= record.keys()
     assert (record["steps"], record["seed"], record["source"]) == (2, 0, "kinect-v1-20")
-    assert list(record["accuracies"]) == list(runs.TRANSFER)
+    assert list(record["accuracies"]) == list(accuracies.TRANSFER)
     assert list(record["centred"]) == ["random_encoder", "shuffled", "transferred"]
-    shares = [figures for key in ("accuracies", "centred") for figures in record[key].values()]
-    assert all(0 <= share <= 1 for figures in shares for share in figures.values())
+    metrics = [
+        accuracies for key in ("accuracies", "centred") for accuracies in record[key].values()
+    ]
+    assert all(0 <= value <= 1 for accuracies in metrics for value in accuracies.values())
     assert str(recordings) not in json.dumps(record)
     assert "--data OUT/caches/coco-17-xy" in record["commands"]["coco-17-xy"]
-    whole, flat = (ClipCache.open(recordings / "out" / "caches" / name) for name in ("utd-mhad-20", "coco-17-xy"))
+    whole, flat = (
+        ClipCache.open(recordings / "out" / "caches" / name)
+        for name in ("utd-mhad-20", "coco-17-xy")
+    )
     for clip in range(12):
         old, new = whole.clip(clip), flat.clip(clip)
         of, at = whole.topology.joints.index, flat.topology.joints.index
@@ -72,44 +85,55 @@ def test_features_are_those_of_the_evaluation_or_of_clips_centred_otherwise(reco
     with torch.no_grad():
         encoder.patch_embed.proj.weight *= 20
     plain = transfer.features(cache, encoder, clips, None)
-    torch.testing.assert_close(plain, encode(encoder, cache, clips).pooled)
+    torch.testing.assert_close(plain, extract_features(encoder, cache, clips).pooled)
     centre = [float(joint == cache.topology.centre) for joint in range(20)]
     torch.testing.assert_close(transfer.features(cache, encoder, clips, centre), plain)
     other = replace(cache, topology=replace(cache.topology, centre=5))
     on_five = transfer.features(cache, encoder, clips, [float(joint == 5) for joint in range(20)])
-    torch.testing.assert_close(on_five, encode(encoder, other, clips).pooled)
+    torch.testing.assert_close(on_five, extract_features(encoder, other, clips).pooled)
     assert not torch.allclose(on_five, plain, atol=1e-3)
 
 
 @pytest.fixture
 def records(tmp_path):
     for seed, share in enumerate((0.5, 0.7)):
-        figures = {name: {"knn_top1": share + i / 100, "linear_top1": 0.25} for i, name in enumerate(runs.TRANSFER)}
+        figures = {
+            name: {"knn_top1": share + i / 100, "linear_top1": 0.25}
+            for i, name in enumerate(accuracies.TRANSFER)
+        }
         record = json.dumps(
-            {"target": "coco-17-xy", "accuracies": figures, "centred": {"shuffled": figures["shuffled"]}}
+            {
+                "target": "coco-17-xy",
+                "accuracies": figures,
+                "centred": {"shuffled": figures["shuffled"]},
+            }
         )
         (tmp_path / "transfer").mkdir(exist_ok=True)
         (tmp_path / "transfer" / f"coco-17-xy-{seed}.json").write_text(record, encoding="utf-8")
     return tmp_path
 
 
-ROW = "| coco-17-xy | its own | 2 | " + " | ".join(f"{60 + i}.0 ({50 + i}.0–{70 + i}.0)" for i in range(4))
+ROW = "| coco-17-xy | its own | 2 | " + " | ".join(
+    f"{60 + i}.0 ({50 + i}.0–{70 + i}.0)" for i in range(4)
+)
 
 
 def test_accuracies_are_averaged_over_seeds(records):
-    head, line, row, other = runs.transfer_table(records / "transfer").splitlines()
+    head, line, row, other = accuracies.transfer_table(records / "transfer").splitlines()
     assert row.startswith(ROW)
     assert row.count("|") == head.count("|") == line.count("|") == other.count("|")
     assert other.startswith("| coco-17-xy | the source's | 2 | – | 61.0 (51.0–71.0) | – | – |")
     assert head.count("transferred") == 2
-    assert runs.transfer_table(records) == ""
+    assert accuracies.transfer_table(records) == ""
 
 
 def test_the_report_puts_the_table_where_a_readme_has_its_markers(records, monkeypatch):
-    monkeypatch.setattr(report.flops, "summary", lambda: "")
-    monkeypatch.setattr(report, "accuracy_table", lambda _: "a table")
+    monkeypatch.setattr(pages.flops, "summary", lambda: "")
+    monkeypatch.setattr(pages, "accuracy_table", lambda _: "a table")
     names = ("benchmarks", "runs", "attention", "flops", "transfer")
     readme = records / "README.md"
-    readme.write_text("".join(f"<!-- {name}:begin --><!-- {name}:end -->" for name in names), encoding="utf-8")
-    assert report.main(["--results", str(records), "--readme", str(readme), "--write"]) == 0
+    readme.write_text(
+        "".join(f"<!-- {name}:begin --><!-- {name}:end -->" for name in names), encoding="utf-8"
+    )
+    assert pages.main(["--results", str(records), "--pages", str(readme), "--write"]) == 0
     assert ROW in readme.read_text(encoding="utf-8").split("<!-- transfer:begin -->")[1]

@@ -11,11 +11,16 @@ Bodies = list[dict[int, np.ndarray]]  # for each frame: tracking id -> (25, 3)
 
 @pytest.fixture
 def walkers() -> Callable[..., np.ndarray]:
-    def make(frames: int = 20, joints: int = 25, channels: int = 3, people: int = 1, seed: int = 0) -> np.ndarray:
-        """(T, V, C, M) float32: tall, narrow, wobbling clouds of joints, none of them zero."""
+    def make(
+        frames: int = 20, joints: int = 25, channels: int = 3, people: int = 1, seed: int = 0
+    ) -> np.ndarray:
+        """(T, V, C, M) float32: tall, narrow, wobbling clouds of joints, none zero, three metres
+        before a camera.
+        """
         rng = np.random.default_rng(seed)
         shape = rng.uniform(0.1, 0.3, (1, joints, channels, people))
         shape[:, :, 1] = np.linspace(0.2, 1.8, joints)[None, :, None]
+        shape[:, :, 2:3] += 3
         return (shape + rng.uniform(0, 0.05, (frames, joints, channels, people))).astype(np.float32)
 
     return make
@@ -31,7 +36,8 @@ def write_skeleton() -> Callable[[Path, Bodies], bytes]:
             for tracking_id, joints in bodies.items():
                 lines += [f"{tracking_id} 0 1 1 1 1 0 0.02 0.05 2", str(len(joints))]
                 lines += [
-                    " ".join(f"{value:.7g}" for value in joint) + " 277.4 191.8 1036.2 519.1 -.2 .05 .96 -.1 2"
+                    " ".join(f"{value:.7g}" for value in joint)
+                    + " 277.4 191.8 1036.2 519.1 -.2 .05 .96 -.1 2"
                     for joint in joints
                 ]
         text = ("\r\n".join(lines) + "\r\n").encode()

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -23,12 +24,20 @@ def write(path: Path, *clips: Clip, **kwargs) -> ClipCache:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 2**32)), min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 2**32)),
+        min_size=1,
+        max_size=6,
+    )
+)
 def test_what_goes_in_comes_out(tmp_path_factory, sizes) -> None:
     clips = []
     for number, (frames, people, seed) in enumerate(sizes):
         rng = np.random.default_rng(seed)
-        positions = rng.normal(size=(frames, 25, 3, people)) * rng.integers(0, 2, (frames, 1, 1, people))
+        positions = rng.normal(size=(frames, 25, 3, people)) * rng.integers(
+            0, 2, (frames, 1, 1, people)
+        )
         clips.append(Clip(positions, f"ä{number}", number % 3, 5, number, 7))
     expected = [cleaned for cleaned, _ in map(clean_clip, clips) if cleaned is not None]
     path = tmp_path_factory.mktemp("caches") / "cache"
@@ -41,30 +50,41 @@ def test_what_goes_in_comes_out(tmp_path_factory, sizes) -> None:
     assert len(cache) == len(expected)
     for i, clip in enumerate(expected):
         np.testing.assert_array_equal(cache.clip(i), clip.positions)
-        assert (cache.names[i], cache.label[i], cache.subject[i], cache.camera[i], cache.setup[i]) == (
-            clip.name,
-            clip.label,
-            clip.subject,
-            clip.camera,
-            clip.setup,
-        )
+        assert (
+            cache.names[i],
+            cache.label[i],
+            cache.subject[i],
+            cache.camera[i],
+            cache.setup[i],
+        ) == (clip.name, clip.label, clip.subject, clip.camera, clip.setup)
         # the layout others index: person m, frame t at start + m * length + t
         for m in range(cache.people[i]):
             first = cache.start[i] + m * cache.length[i]
-            np.testing.assert_array_equal(cache.positions[first : first + cache.length[i]], clip.positions[..., m])
+            np.testing.assert_array_equal(
+                cache.positions[first : first + cache.length[i]], clip.positions[..., m]
+            )
 
 
 def test_what_others_rely_on(tmp_path, walkers) -> None:
     sides = ["train", "test", "train"]
-    clips = [Clip(walkers(3, seed=i), f"c{i}", label=i, split={"a": side}) for i, side in enumerate(sides)]
+    clips = [
+        Clip(walkers(3, seed=i), f"c{i}", label=i, split={"a": side})
+        for i, side in enumerate(sides)
+    ]
     clips[2].split = {"b": "test"}
     cache = write(tmp_path / "c", *clips, classes=["x", "y", "z"], source="here")
     assert cache.topology == NTU
     assert (cache.channels, cache.classes, cache.meta["source"]) == ("xyz", ("x", "y", "z"), "here")
-    assert {name: code.tolist() for name, code in cache.splits.items()} == {"a": [1, 2, 0], "b": [0, 0, 2]}
+    assert {name: code.tolist() for name, code in cache.splits.items()} == {
+        "a": [1, 2, 0],
+        "b": [0, 0, 2],
+    }
     assert [part.tolist() for part in cache.split()] == [[0], [1]]
     assert [part.tolist() for part in cache.split("b")] == [[], [2]]
-    assert all(getattr(cache, name).dtype == np.int64 for name in ("start", "length", "people", "label", "subject"))
+    assert all(
+        getattr(cache, name).dtype == np.int64
+        for name in ("start", "length", "people", "label", "subject")
+    )
     with pytest.raises(UserError, match="no split 'c': choose one of a, b"):
         cache.split("c")
     with pytest.raises(ValueError, match="read-only"):
@@ -72,6 +92,15 @@ def test_what_others_rely_on(tmp_path, walkers) -> None:
     again = pickle.loads(pickle.dumps(cache))
     np.testing.assert_array_equal(again.clip(1), cache.clip(1))
     assert isinstance(again.positions, np.memmap)
+
+
+def test_names_that_are_no_text_are_kept_as_escapes(tmp_path, walkers) -> None:
+    odd, kept = os.fsdecode(b"\xff$"), "\\udcff$"  # a file name of another encoding
+    cache = write(
+        tmp_path / "c", Clip(walkers(), odd, 0, split={odd: "test"}), classes=[odd], source=odd
+    )
+    assert (cache.names.tolist(), cache.classes, list(cache.splits)) == ([kept], (kept,), [kept])
+    assert cache.meta["source"] == kept
 
 
 def test_classes_are_numbered_when_nobody_names_them(tmp_path, walkers) -> None:
@@ -155,7 +184,9 @@ def test_output_below_a_file_is_one_sentence(tmp_path, walkers) -> None:
         write(tmp_path / "file" / "c", Clip(walkers(), "a"))
 
 
-@pytest.mark.parametrize("damage", ["cut positions", "cut clips", "cut meta", "no clips", "other format", "more rows"])
+@pytest.mark.parametrize(
+    "damage", ["cut positions", "cut clips", "cut meta", "no clips", "other format", "more rows"]
+)
 def test_damaged_caches_are_refused(tmp_path, walkers, damage) -> None:
     path = tmp_path / "c"
     write(path, Clip(walkers(), "a"), Clip(walkers(), "b"))

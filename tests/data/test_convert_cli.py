@@ -40,12 +40,19 @@ def test_convert_says_what_became_of_every_file(tmp_path, ntu_folder, capsys) ->
     assert main(["convert", str(ntu_folder), str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert "3 clips (" in printed.out
-    assert "3 clips skipped: 1 nobody in any frame, 1 not a skeleton file, 1 truncated" in printed.out
+    assert (
+        "3 clips skipped: 1 no person in any frame, 1 not a skeleton file, 1 truncated"
+        in printed.out
+    )
     assert "skipped S001C002P003R001A004: not a skeleton file" in printed.err
     assert "split ntu60-xview: 3 train, 0 test" in printed.out
     assert "converting" not in printed.err  # no bar where there is no terminal
     meta = json.loads((tmp_path / "out" / "meta.json").read_text())
-    assert meta["skipped"] == {"nobody in any frame": 1, "not a skeleton file": 1, "truncated": 1}
+    assert meta["skipped"] == {
+        "no person in any frame": 1,
+        "not a skeleton file": 1,
+        "truncated": 1,
+    }
     assert meta["cleaning"]["absent_person_frames"] == 3
     assert len(ClipCache.open(tmp_path / "out")) == 3
     assert main(["convert", str(ntu_folder), str(tmp_path / "out")]) == 2
@@ -58,11 +65,27 @@ def test_inspect_counts_and_draws(tmp_path, ntu_folder, capsys) -> None:
     main(["convert", str(ntu_folder), str(tmp_path / "out")])
     assert main(["inspect", str(tmp_path / "out"), "--png", str(tmp_path / "sheet.png")]) == 0
     printed = capsys.readouterr().out
-    assert "20 / 20 / 20 (min / median / max)" in printed
-    assert "people a clip: 2 in 3 clips" in printed
-    assert "person-frames: 120, of which absent 3 (2.50%)" in printed
-    assert "left out: 3 clips" in printed
+    assert "frames per clip: 20 to 20, median 20" in printed
+    assert "people per clip: 2 in 3 clips" in printed
+    assert "frames of all people: 120, the person absent in 3 (2.50%)" in printed
+    assert "skipped clips: 3" in printed
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_clips_that_lose_people_are_counted(tmp_path, walkers, capsys) -> None:
+    crowd = walkers(people=3)
+    np.savez(
+        tmp_path / "c.npz",
+        alone=crowd[..., :1],
+        two=crowd[..., :2],
+        three=crowd,
+        four=walkers(people=4),
+    )
+    assert main(["convert", str(tmp_path / "c.npz"), str(tmp_path / "out")]) == 0
+    assert (
+        "2 clips have more than two people: evaluation and training take the two who"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,19 +124,31 @@ def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, walkers, argum
 def test_what_was_looked_for_is_said(tmp_path, capsys) -> None:
     main(["convert", str(tmp_path), str(tmp_path / "out")])
     error = capsys.readouterr().err
-    for format_ in (".skeleton", "x_train", "PYSKL", "train_data_joint.npy", "npz whose members are clips"):
+    for format_ in (
+        ".skeleton",
+        "x_train",
+        "PYSKL",
+        "train_data_joint.npy",
+        "npz whose members are clips",
+    ):
         assert format_ in error
 
 
 def test_topologies_are_listed(capsys) -> None:
     assert main(["topologies"]) == 0
-    assert {"ntu-25", "coco-17"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {"ntu-25", "coco-17"} <= {
+        line.split()[0] for line in capsys.readouterr().out.splitlines()
+    }
 
 
 @pytest.fixture
 def long_conversion(tmp_path) -> list[str]:
     clip = np.random.default_rng(0).normal(size=(400, 64, 25, 3)).astype(np.float32)
-    np.savez(tmp_path / "in.npz", **{f"x{i}": clip[0] for i in range(2)}, clips=np.concatenate([clip] * 20))
+    np.savez(
+        tmp_path / "in.npz",
+        **{f"x{i}": clip[0] for i in range(2)},
+        clips=np.concatenate([clip] * 20),
+    )
     return command("convert", tmp_path / "in.npz", tmp_path / "out")
 
 
@@ -140,7 +175,9 @@ def test_no_room_for_the_output_is_one_sentence(tmp_path, long_conversion) -> No
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, 20 << 20))
 
-    done = subprocess.run(long_conversion, preexec_fn=limit, stderr=subprocess.PIPE, cwd=REPOSITORY, text=True)
+    done = subprocess.run(
+        long_conversion, preexec_fn=limit, stderr=subprocess.PIPE, cwd=REPOSITORY, text=True
+    )
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: cannot write {tmp_path / 'out'}: File too large")
     assert done.stderr.count("\n") == 1

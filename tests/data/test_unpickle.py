@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from slim_fast.data.readers.unpickle import LazyArray, Spilled, as_array, load_pickle
+from slim_fast.data.readers.pickled_values import LazyArray, SpilledBytes, parse_list, read_array
+from slim_fast.data.readers.stream import ArrayStream
+from slim_fast.data.readers.unpickle import load_pickle
 from slim_fast.errors import UserError
 
 PROTOCOLS = (2, 3, 4, 5)
@@ -30,8 +32,15 @@ DTYPES = st.sampled_from(["<f2", "<f4", ">f8", "<i8", ">i2", "u1", "?", "<U3", "
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.sampled_from(PROTOCOLS), DTYPES, st.sampled_from(["C", "F", "transposed", "sliced", "read-only"]))
-def test_arrays_are_what_the_real_unpickler_gives(tmp_path_factory, data, protocol, dtype, layout) -> None:
+@given(
+    st.data(),
+    st.sampled_from(PROTOCOLS),
+    DTYPES,
+    st.sampled_from(["C", "F", "transposed", "sliced", "read-only"]),
+)
+def test_arrays_are_what_the_real_unpickler_gives(
+    tmp_path_factory, data, protocol, dtype, layout
+) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=7))
     array = data.draw(hnp.arrays(dtype, shape))
     if layout == "F":
@@ -77,7 +86,7 @@ def test_a_data_set_survives_with_its_identities(tmp_path, protocol) -> None:
     first, second, third = found["a"]
     assert first is second
     assert first is not third
-    assert isinstance(first.data, Spilled)
+    assert isinstance(first.data, SpilledBytes)
     np.testing.assert_array_equal(third.read(), shared)
     assert [found[key] for key in ("label", "f", "b", "text", "long", "set", "none", "tuple")] == [
         value[key] for key in ("label", "f", "b", "text", "long", "set", "none", "tuple")
@@ -90,19 +99,24 @@ def test_numpy_1_names_are_known(tmp_path) -> None:
     data = pickle.dumps(array, 2)
     assert b"numpy._core" in data or b"numpy.core" in data
     for core in (b"numpy.core", b"numpy._core"):
-        (tmp_path / "a.pkl").write_bytes(data.replace(b"numpy._core", b"numpy.core").replace(b"numpy.core", core))
-        np.testing.assert_array_equal(as_array(load_pickle(tmp_path / "a.pkl")), array)
+        (tmp_path / "a.pkl").write_bytes(
+            data.replace(b"numpy._core", b"numpy.core").replace(b"numpy.core", core)
+        )
+        np.testing.assert_array_equal(read_array(load_pickle(tmp_path / "a.pkl")), array)
 
 
 def test_python_2_strings(tmp_path) -> None:
-    # what Python 2 wrote for {"x": array([1, 2], uint8)}: byte strings where Python 3 has text and bytes
+    # what Python 2 wrote for {"x": array([1, 2], uint8)}: byte strings where Python 3 has text and
+    # bytes
     text = (
         b"\x80\x02}U\x01xcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
         b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         b"\x89U\x02\x01\xfftbs."
     )
     (tmp_path / "a.pkl").write_bytes(text)
-    assert {key: plain(value) for key, value in load_pickle(tmp_path / "a.pkl").items()} == {"x": [1, 255]}
+    assert {key: plain(value) for key, value in load_pickle(tmp_path / "a.pkl").items()} == {
+        "x": [1, 255]
+    }
 
 
 class Attack:
@@ -126,15 +140,22 @@ class Attack:
         (Path("x"), "Path"),
     ],
 )
-def test_anything_beyond_arrays_is_refused_and_named(tmp_path, monkeypatch, attack, name, protocol) -> None:
+def test_anything_beyond_arrays_is_refused_and_named(
+    tmp_path, monkeypatch, attack, name, protocol
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"a\.pkl is refused: its pickle asks for .*{name}"):
+    with pytest.raises(UserError, match=rf"a\.pkl is refused: its pickle names .*{name}"):
         round_trip(tmp_path, {"annotations": [attack]}, protocol)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.pkl"]
 
 
 def test_objects_and_structures_inside_arrays_are_refused(tmp_path) -> None:
-    for array in (np.array([{}, []], object), np.zeros(2, [("x", "f4")]), np.zeros(2, "M8[s]"), np.zeros(2, "V4")):
+    for array in (
+        np.array([{}, []], object),
+        np.zeros(2, [("x", "f4")]),
+        np.zeros(2, "M8[s]"),
+        np.zeros(2, "V4"),
+    ):
         for protocol in PROTOCOLS:
             with pytest.raises(UserError, match=r"refused: it holds|not a readable pickle"):
                 round_trip(tmp_path, array, protocol)
@@ -143,7 +164,8 @@ def test_objects_and_structures_inside_arrays_are_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        b"\x80\x04cbuiltins\ndict\nN}\x8c\x04evil\x8c\x01xs\x86b.",  # BUILD with state on an allowed class
+        # BUILD with state on an allowed class
+        b"\x80\x04cbuiltins\ndict\nN}\x8c\x04evil\x8c\x01xs\x86b.",
         b"\x80\x04c_codecs\nencode\n}\x8c\x04evilK\x01sb.",  # ... on one of our functions
         b"\x80\x02cnumpy\nndarray\n}U\x04evilK\x01sb.",  # ... on a marker
         b"\x80\x02\x82\x01.",  # extension registry
@@ -171,7 +193,11 @@ def test_a_length_that_lies_claims_no_memory(tmp_path, opcode, size) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_cut_is_called_cut_short(tmp_path, protocol) -> None:
-    value = {"annotations": [{"keypoint": np.ones((1, 9, 25, 3)), "label": np.int64(i)} for i in range(2)]}
+    value = {
+        "annotations": [
+            {"keypoint": np.ones((1, 9, 25, 3)), "label": np.int64(i)} for i in range(2)
+        ]
+    }
     data = pickle.dumps(value, protocol)
     for cut in range(0, len(data), 37):
         (tmp_path / "a.pkl").write_bytes(data[:cut])
@@ -181,10 +207,14 @@ def test_every_cut_is_called_cut_short(tmp_path, protocol) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5), st.sampled_from(PROTOCOLS)
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5),
+    st.sampled_from(PROTOCOLS),
 )
 def test_garbled_pickles_end_in_one_sentence_or_load(tmp_path_factory, changes, protocol) -> None:
-    value = {"split": {"train": ["a"]}, "annotations": [{"keypoint": np.ones((1, 9, 5, 3)), "label": np.int64(1)}]}
+    value = {
+        "split": {"train": ["a"]},
+        "annotations": [{"keypoint": np.ones((1, 9, 5, 3)), "label": np.int64(1)}],
+    }
     data = bytearray(pickle.dumps(value, protocol))
     for place, byte in changes:
         data[place % len(data)] = byte
@@ -194,3 +224,34 @@ def test_garbled_pickles_end_in_one_sentence_or_load(tmp_path_factory, changes, 
         load_pickle(path)
     except UserError as error:
         assert str(path) in str(error)  # noqa: PT017 (some still load)
+
+
+def lying_array(shape: tuple[int, ...], code: str) -> bytes:
+    return (
+        pickle.dumps(Attack(np.zeros(0).__reduce__()[0], np.ndarray, (0,), b"b"), 2)[:-1]
+        + pickle.dumps((1, shape, np.dtype(code), False, b""), 2)[2:-1]
+        + b"b."
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "code"),
+    [((0,) * 70, "f8"), ((0, 1 << 62), "f8"), ((1 << 40,), "U0"), ((1 << 40, 2), "S0")],
+)
+def test_shapes_that_no_array_has_are_refused(tmp_path, shape, code) -> None:
+    (tmp_path / "a.pkl").write_bytes(lying_array(shape, code))
+    with pytest.raises(UserError, match=r"not a readable pickle|cut short"):
+        load_pickle(tmp_path / "a.pkl")
+
+
+def test_characters_that_do_not_exist_are_refused(tmp_path) -> None:
+    data = pickle.dumps(np.array(["ab", "c"]), 2)
+    (tmp_path / "a.pkl").write_bytes(data)
+    assert parse_list(load_pickle(tmp_path / "a.pkl")) == ["ab", "c"]
+    (tmp_path / "a.pkl").write_bytes(data.replace(b"c\0\0\0", b"\x7f\x7f\x7f\x7f"))
+    with pytest.raises(UserError, match=r"not a readable pickle|cut short"):
+        load_pickle(tmp_path / "a.pkl")
+    np.save(tmp_path / "a.npy", np.array(["ab", "c"]))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-8] + b"\x7f" * 8)
+    with pytest.raises(UserError, match="characters that do not exist"):
+        ArrayStream(tmp_path / "a.npy").read_all()

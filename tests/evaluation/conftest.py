@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from slim_fast.data.cache import CacheWriter, ClipCache
+from slim_fast.data import CacheWriter, ClipCache
 from slim_fast.data.clips import Clip
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.skeletons import get_topology
@@ -17,11 +17,15 @@ MakeCache = Callable[..., ClipCache]
 
 @pytest.fixture
 def crowd() -> Callable[..., np.ndarray]:
-    def make(frames: int, people: int = 1, seed: int = 0, joints: int = 25, channels: int = 3) -> np.ndarray:
+    def make(
+        frames: int, people: int = 1, seed: int = 0, joints: int = 25, channels: int = 3
+    ) -> np.ndarray:
         """(T, V, C, M) float32 away from the origin, every number another."""
         rng = np.random.default_rng(seed)
         path = np.cumsum(rng.normal(0, 0.02, (frames, 1, channels, people)), axis=0)
-        return (rng.normal(0, 0.4, (frames, joints, channels, people)) + path + 3).astype(np.float32)
+        return (rng.normal(0, 0.4, (frames, joints, channels, people)) + path + 3).astype(
+            np.float32
+        )
 
     return make
 
@@ -29,9 +33,14 @@ def crowd() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def make_cache(tmp_path: Path) -> MakeCache:
     def make(
-        clips: Sequence[np.ndarray], topology: str = "ntu-25", channels: str = "xyz", **columns: Sequence[object]
+        clips: Sequence[np.ndarray],
+        topology: str = "ntu-25",
+        channels: str = "xyz",
+        **columns: Sequence[object],
     ) -> ClipCache:
-        """columns: one value a clip for `label`, `subject` or `split` ("train", "test", "neither")."""
+        """columns: one value a clip for `label`, `subject` or `split` ("train", "test",
+        "neither").
+        """
         path = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
         sides = columns.pop("split", ["neither"] * len(clips))
         with CacheWriter(path, get_topology(topology), channels) as writer:

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from slim_fast.evaluation.features import encode, evaluation_clips
+from slim_fast.evaluation.features import extract_features, load_evaluation_clips
 
 
 def one_by_one(encoder, cache, i: int) -> tuple[Tensor, Tensor]:
     """(CLS and mean patch) of every person slot of clip i: two (M, D), zeros where nobody is."""
     cls, mean = [], []
-    for person in evaluation_clips(cache, np.array([i]))[0]:
+    for person in load_evaluation_clips(cache, np.array([i]))[0]:
         with torch.no_grad():
-            ((patches, token),) = encoder.last_blocks(person[None], None, 1)
+            ((patches, token),) = encoder.encode_last_blocks(person[None], None, 1)
         there = float(person.any())
         cls.append(token[0] * there)
         mean.append(patches[0].mean(0) * there)
@@ -30,37 +30,44 @@ def cache(make_cache, crowd):
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 128])
 def test_features_of_all_people_and_their_order(batch, cache, encoder):
-    got = encode(encoder, cache, np.arange(5), batch=batch)
+    got = extract_features(encoder, cache, np.arange(5), batch=batch)
     assert got.retrieval.shape == (5, 4 * 16)
     assert got.pooled.shape == (5, 2 * 16)
     for i in range(5):
         cls, mean = one_by_one(encoder, cache, i)
         retrieval = torch.cat([cls.flatten(), mean.flatten()])
         torch.testing.assert_close(got.retrieval[i], retrieval, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(got.pooled[i], torch.cat([cls.sum(0), mean.sum(0)]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            got.pooled[i], torch.cat([cls.sum(0), mean.sum(0)]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_empty_people_give_zeros(cache, encoder):
-    retrieval = encode(encoder, cache, np.arange(5)).retrieval.view(5, 2, 2, 16)  # CLS and mean patch, people
+    # CLS and mean patch, people
+    retrieval = extract_features(encoder, cache, np.arange(5)).retrieval.view(5, 2, 2, 16)
     empty = ~retrieval.any(-1)
     assert empty.tolist() == [[[False, second]] * 2 for second in (True, False, True, True, True)]
 
 
 def test_a_clip_in_which_nobody_is_seen_gives_zeros(make_cache, crowd, encoder):
-    """Of three people only the first two are read, and these are gone from the frames that are."""
+    """Of three people the two who are there longer are read, and these are gone from the frames
+    that are.
+    """
     clip = crowd(1000, 3)
-    clip[5:, ..., :2] = 0
-    got = encode(encoder, make_cache([clip]), np.arange(1), batch=1)
+    read = np.isin(np.arange(1000), [25 + i * 950 // 64 for i in range(64)])
+    clip[read, ..., :2] = 0
+    clip[~read, ..., 2] = 0
+    got = extract_features(encoder, make_cache([clip]), np.arange(1), batch=1)
     assert not got.retrieval.any()
     assert not got.pooled.any()
-    both = encode(encoder, make_cache([clip, crowd(70)]), np.arange(2))
+    both = extract_features(encoder, make_cache([clip, crowd(70)]), np.arange(2))
     assert both.pooled.any(1).tolist() == [False, True]
 
 
 def test_encoding_leaves_the_encoder_as_it_was(cache, encoder):
     for training in (True, False):
         encoder.train(training)
-        features = encode(encoder, cache, np.arange(2))
+        features = extract_features(encoder, cache, np.arange(2))
         assert encoder.training == training
         assert not features.pooled.requires_grad
     assert all(p.grad is None for p in encoder.parameters())
@@ -74,5 +81,5 @@ def test_progress_sees_every_batch(cache, encoder):
             seen.append(step)
             yield step
 
-    encode(encoder, cache, np.arange(5), batch=2, progress=progress)
+    extract_features(encoder, cache, np.arange(5), batch=2, progress=progress)
     assert seen == [0, 2, 4]

@@ -23,7 +23,9 @@ def noisy(module: torch.nn.Module, scale: float = 0.3) -> Any:
 def make_encoder() -> Callable[..., SLiMEncoder]:
     """SLiMEncoder of SMALL sizes and random weights; topology: 5 nameless joints."""
 
-    def make(topology: Any = 5, channels: str = "xyz", config: EncoderConfig = SMALL, **options: Any) -> SLiMEncoder:
+    def make(
+        topology: Any = 5, channels: str = "xyz", config: EncoderConfig = SMALL, **options: Any
+    ) -> SLiMEncoder:
         return noisy(SLiMEncoder(topology, channels, config, **options))
 
     return make
@@ -31,7 +33,9 @@ def make_encoder() -> Callable[..., SLiMEncoder]:
 
 @pytest.fixture
 def make_classifier() -> Callable[..., SLiMClassifier]:
-    def make(classes: int = 4, topology: Any = 5, config: EncoderConfig = SMALL, **options: Any) -> SLiMClassifier:
+    def make(
+        classes: int = 4, topology: Any = 5, config: EncoderConfig = SMALL, **options: Any
+    ) -> SLiMClassifier:
         return noisy(SLiMClassifier(classes, topology, config=config, **options))
 
     return make

@@ -1,4 +1,6 @@
-"""The whole encoder through torch.compile without graph breaks and through torch.export, against itself."""
+"""The whole encoder through torch.compile without graph breaks and through torch.export, against
+itself.
+"""
 
 import pytest
 import torch
@@ -46,12 +48,18 @@ def test_forward_and_backward_compile_in_one_graph(backend):
 def test_other_batches_and_lengths_compile_too(backend):
     model = encoder().eval()
     compiled = torch.compile(
-        lambda x: model.get_intermediate_layers(x, 2, return_class_token=True), fullgraph=True, backend="aot_eager"
+        lambda x: model.get_intermediate_layers(x, 2, return_class_token=True),
+        fullgraph=True,
+        backend="aot_eager",
     )
     with torch.no_grad():
         for batch, frames in ((2, 16), (3, 16), (3, 24), (4, 8)):
             clips = torch.randn(batch, 3, frames, 5, 2)
-            pairs = zip(compiled(clips), model.get_intermediate_layers(clips, 2, return_class_token=True), strict=True)
+            pairs = zip(
+                compiled(clips),
+                model.get_intermediate_layers(clips, 2, return_class_token=True),
+                strict=True,
+            )
             for got, want in pairs:
                 torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
@@ -67,7 +75,9 @@ def test_export_with_free_batch(backend):
 
     module = Features().eval()
     batch = torch.export.Dim("batch", min=1, max=64)
-    exported = torch.export.export(module, (torch.randn(3, 3, 16, 5, 2),), dynamic_shapes=({0: batch},))
+    exported = torch.export.export(
+        module, (torch.randn(3, 3, 16, 5, 2),), dynamic_shapes=({0: batch},)
+    )
     for size in (1, 3, 5):
         clips = torch.randn(size, 3, 16, 5, 2)
         for got, want in zip(exported.module()(clips), module(clips), strict=True):

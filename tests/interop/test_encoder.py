@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from slim_fast import SLiMEncoder, UserError
-from slim_fast.interop.people import resample
+from slim_fast.interop.clips.people import resample
 
 CLIPS = (2, 3, 16, 5, 3)
 
 
 def crowd() -> torch.Tensor:
-    """(2, 3, 16, 5, 3): of three places the second is empty in the first clip, the first and last in the other."""
+    """(2, 3, 16, 5, 3): of three places the second is empty in the first clip, the first and last
+    in the other.
+    """
     x = torch.randn(CLIPS)
     x[0, ..., 1] = x[1, ..., 0] = x[1, ..., 2] = 0
     return x
@@ -24,7 +26,9 @@ def test_intermediate_layers_are_the_last_blocks_oldest_first(make_encoder):
     x = torch.randn(2, 3, 16, 5, 2)  # (B, C, T, V, M)
     clips = torch.stack([x[b, :, :, :, m].permute(1, 2, 0) for b in range(2) for m in range(2)])
     layers = encoder.get_intermediate_layers(x, 3, return_class_token=True)
-    for (patches, cls), (want_patches, want_cls) in zip(layers, encoder.last_blocks(clips, None, 3), strict=True):
+    for (patches, cls), (want_patches, want_cls) in zip(
+        layers, encoder.encode_last_blocks(clips, None, 3), strict=True
+    ):
         assert torch.equal(patches, want_patches)
         assert torch.equal(cls, want_cls)
     final = encoder.encode_packed([clips], [None])[0].view(4, -1, 16)
@@ -56,11 +60,15 @@ def test_forward_features_and_forward_agree_with_the_layers(make_encoder):
     mask = torch.rand(6, 10) < 0.5
     out = encoder.forward_features(x, mask)
     assert {k: tuple(v.shape) for k, v in out.items()} == {
-        "x_norm_clstoken": (6, 16), "x_norm_regtokens": (6, 2, 16), "x_norm_patchtokens": (6, 10, 16),
-        "x_prenorm": (6, 13, 16), "masks": (6, 10), "people": (2, 3),
-    }  # fmt: skip
+        "x_norm_clstoken": (6, 16),
+        "x_norm_regtokens": (6, 2, 16),
+        "x_norm_patchtokens": (6, 10, 16),
+        "x_prenorm": (6, 13, 16),
+        "masks": (6, 10),
+        "people": (2, 3),
+    }
     flat = x.permute(0, 4, 2, 3, 1).flatten(0, 1)
-    ((patches, cls),) = encoder.last_blocks(flat, mask.view(6, 2, 5), 1)
+    ((patches, cls),) = encoder.encode_last_blocks(flat, mask.view(6, 2, 5), 1)
     torch.testing.assert_close(out["x_norm_patchtokens"], patches)
     torch.testing.assert_close(out["x_norm_clstoken"], cls)
     torch.testing.assert_close(encoder.norm(out["x_prenorm"])[:, 1:3], out["x_norm_regtokens"])
@@ -105,7 +113,9 @@ def test_empty_people_are_zeros_and_the_others_as_they_were(make_encoder, how):
 def test_empty_people_cost_nothing(make_encoder, monkeypatch):
     encoder, seen = make_encoder(), []
     embed = encoder.embed
-    monkeypatch.setattr(encoder, "embed", lambda views, *more: (seen.append(len(views[0])), embed(views, *more))[1])
+    monkeypatch.setattr(
+        encoder, "embed", lambda views, *more: (seen.append(len(views[0])), embed(views, *more))[1]
+    )
     encoder(crowd())
     encoder(torch.zeros(CLIPS))
     assert seen == [3, 0]
@@ -139,17 +149,22 @@ def test_other_lengths_are_refused_or_resampled(make_encoder):
         x = torch.randn(2, 3, frames, 5, 1)
         got = encoder.get_intermediate_layers(x, 1, reshape=True)[0]
         assert got.shape[2] == tokens
-        torch.testing.assert_close(got, encoder.get_intermediate_layers(resample(x, 8 * tokens), reshape=True)[0])
+        torch.testing.assert_close(
+            got, encoder.get_intermediate_layers(resample(x, 8 * tokens, "xyz"), reshape=True)[0]
+        )
 
 
-def test_resampling_is_linear_and_keeps_absences():
+def test_resampling_is_linear_and_keeps_absences_and_undetected_joints():
     ramp = torch.arange(10.0).view(1, 1, 10, 1, 1).expand(1, 2, 10, 3, 1) + 1
-    up, down = resample(ramp, 20), resample(ramp, 5)
-    assert torch.equal(resample(ramp, 10), ramp)
+    up, down = resample(ramp, 20, "xy"), resample(ramp, 5, "xy")
+    assert torch.equal(resample(ramp, 10, "xy"), ramp)
     torch.testing.assert_close(up[0, 0, 1:-1, 0, 0], (torch.arange(1, 19) + 0.5) / 2 + 0.5)
     torch.testing.assert_close(down[0, 0, :, 0, 0], torch.tensor([1.5, 3.5, 5.5, 7.5, 9.5]))
     x = torch.cat([torch.zeros(1, 3, 4, 5, 1), torch.full((1, 3, 4, 5, 1), 8.0)], 2)
-    assert set(resample(x, 24).unique().tolist()) == {0.0, 8.0}
+    assert set(resample(x, 24, "xyz").unique().tolist()) == {0.0, 8.0}
+    x = torch.full((1, 3, 4, 5, 1), 8.0)
+    x[:, :2, 1:3, 2] = 0  # undetected for two frames, whatever its confidence
+    assert set(resample(x, 24, "xyc")[:, :2].unique().tolist()) == {0.0, 8.0}
 
 
 @pytest.mark.parametrize(
@@ -174,10 +189,14 @@ def test_remedies_that_the_sentences_name_work(make_encoder):
     encoder, x = make_encoder(), torch.randn(2, 3, 16, 5, 1)
     want = encoder(x)
     torch.testing.assert_close(encoder(x.permute(0, 4, 2, 3, 1).permute(0, 4, 2, 3, 1)), want)
-    torch.testing.assert_close(encoder(x[..., 0].permute(0, 2, 3, 1).permute(0, 3, 1, 2)[..., None]), want)
+    torch.testing.assert_close(
+        encoder(x[..., 0].permute(0, 2, 3, 1).permute(0, 3, 1, 2)[..., None]), want
+    )
     torch.testing.assert_close(encoder(x.permute(0, 2, 3, 1, 4).permute(0, 3, 1, 2, 4)), want)
     rows = x[..., 0].permute(0, 2, 3, 1).flatten(2)  # (N, T, V * C)
-    torch.testing.assert_close(encoder(rows.unflatten(2, (5, 3)).permute(0, 3, 1, 2)[..., None]), want)
+    torch.testing.assert_close(
+        encoder(rows.unflatten(2, (5, 3)).permute(0, 3, 1, 2)[..., None]), want
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,9 +204,15 @@ def test_remedies_that_the_sentences_name_work(make_encoder):
     [
         ({"x": torch.zeros(CLIPS, dtype=torch.int32)}, "floating-point"),
         ({"x": [[1.0]]}, "is_training=True"),
-        ({"x": torch.randn(CLIPS), "masks": torch.zeros(6, 9, dtype=torch.bool)}, r"masks must be bool .*= \(6, 10\)"),
+        (
+            {"x": torch.randn(CLIPS), "masks": torch.zeros(6, 9, dtype=torch.bool)},
+            r"masks must be bool .*= \(6, 10\)",
+        ),
         ({"x": torch.randn(CLIPS), "masks": torch.zeros(6, 10)}, "masks must be bool"),
-        ({"x": torch.randn(CLIPS), "people": torch.ones(2, 2, dtype=torch.bool)}, r"people must be bool .*\(2, 3\)"),
+        (
+            {"x": torch.randn(CLIPS), "people": torch.ones(2, 2, dtype=torch.bool)},
+            r"people must be bool .*\(2, 3\)",
+        ),
         ({"x": torch.randn(CLIPS), "people": torch.ones(2, 3)}, "people must be bool"),
         ({"x": torch.randn(CLIPS, device="meta")}, r"on cpu but the clips are on meta"),
         ({"x": torch.randn(CLIPS), "people": PRESENT.to("meta")}, r"people are on meta"),
@@ -206,8 +231,13 @@ def test_optimized_it_answers_the_same(make_encoder, dtype):
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     pairs = [
         (fast(x), encoder(x)),
-        *zip(fast.get_intermediate_layers(x, 3), encoder.get_intermediate_layers(x, 3), strict=True),
-        (fast.forward_features(x)["x_norm_patchtokens"], encoder.forward_features(x)["x_norm_patchtokens"]),
+        *zip(
+            fast.get_intermediate_layers(x, 3), encoder.get_intermediate_layers(x, 3), strict=True
+        ),
+        (
+            fast.forward_features(x)["x_norm_patchtokens"],
+            encoder.forward_features(x)["x_norm_patchtokens"],
+        ),
     ]
     for got, want in pairs:
         assert got.dtype == torch.float32
@@ -227,11 +257,11 @@ def test_what_optimize_cannot_do_is_said(make_encoder):
 
 def test_who_was_seen_only_between_resampled_frames_is_nobody_everywhere(make_encoder):
     encoder = make_encoder(resample=True)
-    x = torch.ones(1, 3, 100, 5, 2)
+    x = torch.arange(5.0).view(1, 1, 1, 5, 1).repeat(1, 3, 100, 1, 2)
     kept = ((torch.arange(96) + 0.5) * (100 / 96) - 0.5).long()
     (between, *_) = sorted(set(range(100)) - set(kept.tolist()))
     x[..., 1] = 0
-    x[:, :, between, :, 1] = 1
+    x[:, :, between, :, 1] = x[:, :, between, :, 0]
     out = encoder.forward_features(x)
     assert out["people"].tolist() == [[True, False]]
     assert out["x_norm_clstoken"].any(1).tolist() == [True, False]

@@ -31,17 +31,43 @@ def test_features(run, make_encoder, tmp_path, capsys):
 
 def test_fine_tuning(run, make_encoder, tmp_path, capsys):
     make_encoder("ntu-25").save_pretrained(tmp_path / "encoder")
-    write_synthetic(tmp_path / "cache", subjects=6, repetitions=2, actions=("wave", "jump"), progress=False)
+    write_synthetic(
+        tmp_path / "cache", subjects=6, repetitions=2, actions=("wave", "jump"), progress=False
+    )
     run("finetune.py", tmp_path / "encoder", tmp_path / "cache")
     out, bar = capsys.readouterr()
-    trained, untrained = map(float, re.fullmatch(r"8 test .* (\S+) % right, (\S+) % with the .* head\n", out).groups())
+    trained, untrained = map(
+        float, re.fullmatch(r"8 test .* (\S+) % right, (\S+) % with the .* head\n", out).groups()
+    )
     assert trained > max(untrained, 60)
     assert "fine-tuning: 100%" in bar
 
 
+def test_lora(run, make_encoder, tmp_path, capsys):
+    pytest.importorskip("peft", reason="peft is not installed")
+    make_encoder("ntu-25").save_pretrained(tmp_path / "encoder")
+    write_synthetic(
+        tmp_path / "cache", subjects=6, repetitions=2, actions=("wave", "jump"), progress=False
+    )
+    run("peft_lora.py", tmp_path / "encoder", tmp_path / "cache")
+    said = (
+        r"8 test .* (\S+) % right, (\S+) % with the .* head; (\S+)% of the weights were trained\n"
+    )
+    trained, untrained, share = map(float, re.fullmatch(said, capsys.readouterr().out).groups())
+    assert trained > max(untrained, 60)
+    assert 5 < share < 60
+
+
 @pytest.mark.parametrize("name", ["features.py", "finetune.py"])
 def test_a_wrong_name_is_one_sentence(run, tmp_path, capsys, name):
-    write_synthetic(tmp_path / "cache", subjects=2, repetitions=1, test_fraction=0.5, actions=["wave"], progress=False)
+    write_synthetic(
+        tmp_path / "cache",
+        subjects=2,
+        repetitions=1,
+        test_fraction=0.5,
+        actions=["wave"],
+        progress=False,
+    )
     with pytest.raises(SystemExit) as stop:
         run(name, tmp_path, *([tmp_path / "cache"] if name == "finetune.py" else []))
     assert stop.value.code == 2

@@ -1,48 +1,107 @@
-"""Every launch on file compiles for its architecture without spills and with tensor cores."""
+"""Launches on file compile for the devices that take them, without spills and with tensor cores."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton", reason="compiling kernels needs triton")
-from slim_kernels.launch import LAUNCHES
+from slim_kernels.check import DEVICES, KERNELS, cases, sample
+from slim_kernels.runtime.launch import LAUNCHES
+
+SPOILED = """
+from slim_kernels.check import cases_of
+from slim_kernels.check.__main__ import report
+from slim_kernels.runtime.launch import LAUNCHES, choose
+
+spoiled = (("norm_backward", {"BM": 128}), ("linear", {"num_stages": 32}), ("linear", {"BM": 12}))
+raise SystemExit(
+    report(
+        [
+            next(cases_of(name, 90, "bf16", (64,), choose(LAUNCHES[name][90], 64) | change))
+            for name, change in spoiled
+        ]
+    )
+)
+"""
 
 
-def check(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Python without Triton's interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "slim_kernels.check", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=3600
+    )
 
 
-def test_every_launch_is_sound():
-    done = check()
+def compiled_rows(*arguments: str) -> set[tuple[str, str]]:
+    """Kernel and device of every row of a check that finds no fault."""
+    done = run("-m", "slim_kernels.check", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     *rows, last = done.stdout.splitlines()[1:]
     assert last == f"every launch is sound ({len(rows)} compiled)"
-    seen = {tuple(row.split()[:3]) for row in rows}
-    assert seen == {
-        (name, arch, dtype) for name in LAUNCHES for arch in ("80", "90", "100") for dtype in ("bf16", "fp16")
-    }
+    return {(kernel, device) for kernel, device, *_ in map(str.split, rows)}
 
 
-@pytest.mark.parametrize(
-    ("spoil", "fault"),
-    [("tile.update(BM=128, num_warps=4)", "spills"), ("tile.update(num_stages=9)", "too much shared memory"),
-     ("tile.update(BM=12)", "does not compile")],
-)  # fmt: skip
-def test_an_unsound_launch_is_reported(spoil, fault, tmp_path):
-    """The same command with one option made bad, in a process of its own; compiling happens in its children."""
+EVERYWHERE = {(kernel, str(device)) for kernel in LAUNCHES for device in DEVICES}
+
+
+def test_a_sample_of_the_launches_is_sound():
+    assert compiled_rows("--sample") == EVERYWHERE
+
+
+def test_every_launch_is_sound(pytestconfig):
+    if not pytestconfig.getoption("--thorough"):
+        pytest.skip("compiles every launch, which takes minutes; give --thorough")
+    assert compiled_rows() == EVERYWHERE
+
+
+def test_the_sample_varies():
+    chosen = sample()
+    assert chosen == sample()
+    assert len(chosen) == len(EVERYWHERE)
+    for flag in ("VISIBLE", "NORM", "RESIDUAL", "NORMED", "MASK", "INDEX", "BIAS"):
+        assert {c.constants[flag] for c in chosen if flag in c.constants} == {True, False}
+    assert {case.constants["D"] for case in chosen} == {16, 32, 64, 96, 128, 160, 192, 256}
+    assert {case.dtype for case in chosen} == {"bf16", "fp16"}
+    assert {case.wide for case in chosen} == {True, False}
+
+
+def test_the_check_leaves_out_no_flag_no_type_and_no_size():
+    """Of what `every` compiles, each value of each constant and type is left on each device."""
+
+    def values(chosen):
+        found = set()
+        for case in chosen:
+            if not DEVICES[case.architecture].alike:
+                place = case.kernel, case.architecture
+                sets = {**case.constants, **case.types, "dtype": case.dtype, "wide": case.wide}
+                found |= {(*place, *item) for item in sets.items()}
+        return found
+
+    assert values(cases()) == values(cases(every=True))
+    assert {case.kernel for case in cases()} == set(LAUNCHES) == set(KERNELS)
+
+
+def test_the_ops_launch_what_is_checked():
+    """By Triton's own signature, with what makes it compile anew: dtypes, flags, numbers."""
+    done = run(Path(__file__).with_name("launched.py"), "80", "gfx942")
+    assert done.returncode == 0, done.stdout[:2000] + done.stderr[-2000:]
+    counts = [line.split()[:3] for line in done.stdout.splitlines() if line]
+    assert [device for device, *_ in counts] == ["80", "gfx942"]
+    assert all(int(launches) > int(kernels) == len(LAUNCHES) for _, launches, kernels in counts)
+
+
+def test_unsound_launches_are_reported(tmp_path):
     script = tmp_path / "spoiled.py"
-    script.write_text(
-        "from slim_kernels import check, launch\n"
-        f"for _, tile in launch.LAUNCHES['norm_swiglu'][90]:\n    {spoil}\n"
-        "if __name__ == '__main__':\n"
-        "    raise SystemExit(check.main('--kernel norm_swiglu --architecture 90 --dtype bf16'.split()))\n"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1, done.stderr[-2000:]
-    assert fault in done.stdout
-    assert "every launch is sound" not in done.stdout
+    script.write_text(SPOILED)
+    done = run(script)
+    assert done.returncode == 3, done.stdout + done.stderr[-2000:]
+    *rows, last = done.stdout.splitlines()[1:]
+    assert last == "3 faults"
+    for row, fault in zip(
+        rows, ("spills", "too much shared memory", "does not compile"), strict=True
+    ):
+        assert f"  {fault}" in row

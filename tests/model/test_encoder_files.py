@@ -1,5 +1,8 @@
-"""Encoder folders: what is written comes back bit for bit, and what is wrong with one is said in one sentence."""
+"""Encoder folders: what is written comes back bit for bit, and what is wrong with one is said in
+one sentence.
+"""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -10,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder, EncoderConfig
-from slim_fast.model.files import describe, load_encoder, read_json, save_encoder
+from slim_fast.model.files import load_encoder, read_description, read_json, save_encoder
 from slim_fast.skeletons import get_topology
 
 CONFIG = EncoderConfig(width=16, depth=2, heads=4, ffn_ratio=3.0, registers=1)
@@ -34,7 +37,9 @@ def folder(tmp_path: Path, encoder: Encoder) -> Path:
 def edit(folder: Path, **fields: object) -> None:
     config = json.loads((folder / "config.json").read_text())
     config.update(fields)
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    (folder / "config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if v is not None})
+    )
 
 
 def test_round_trip(folder, encoder):
@@ -44,9 +49,11 @@ def test_round_trip(folder, encoder):
     assert back.state_dict().keys() == encoder.state_dict().keys()
     assert all(torch.equal(t, encoder.state_dict()[name]) for name, t in back.state_dict().items())
     clips = torch.randn(2, 16, 17, 2)
-    assert torch.equal(back.encode_packed([clips], [None])[0], encoder.encode_packed([clips], [None])[0])
+    assert torch.equal(
+        back.encode_packed([clips], [None])[0], encoder.encode_packed([clips], [None])[0]
+    )
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors", "slim_fast.json"]
-    about = describe(folder)
+    about = read_description(folder)
     assert (about.topology, about.channels, about.more) == (get_topology("coco-17"), "xy", {})
     assert read_json(folder / "config.json")["img_size"] == [64, 17]
 
@@ -55,18 +62,36 @@ def test_public_sizes_are_described_in_public_words_alone(folder):
     """What the release does not know could trip its reader."""
     save_encoder(Encoder(EncoderConfig(attention="visible")), folder, get_topology("ntu-25"), "xyz")
     assert read_json(folder / "config.json") == {
-        "arch": "vit_tiny", "img_size": [64, 25], "patch_size": [8, 1], "in_chans": 3, "num_register_tokens": 4,
-        "ffn_layer": "swiglufused", "block_chunks": 0, "qkv_bias": True, "proj_bias": True, "ffn_bias": True,
+        "arch": "vit_tiny",
+        "img_size": [64, 25],
+        "patch_size": [8, 1],
+        "in_chans": 3,
+        "num_register_tokens": 4,
+        "ffn_layer": "swiglufused",
+        "block_chunks": 0,
+        "qkv_bias": True,
+        "proj_bias": True,
+        "ffn_bias": True,
         "init_values": 0.0,
-    }  # fmt: skip
+    }
     assert load_encoder(folder).config == EncoderConfig(attention="visible")
     (folder / "slim_fast.json").unlink()
-    about = describe(folder)
-    assert (about.config, about.topology, about.channels) == (EncoderConfig(), get_topology("ntu-25"), "xyz")
+    about = read_description(folder)
+    assert (about.config, about.topology, about.channels) == (
+        EncoderConfig(),
+        get_topology("ntu-25"),
+        "xyz",
+    )
 
 
 @pytest.mark.parametrize(
-    "more", [{"channels": "xyz"}, {"channels": "ab"}, {"channels": 2}, {"topology": get_topology("ntu-25").to_dict()}]
+    "more",
+    [
+        {"channels": "xyz"},
+        {"channels": "ab"},
+        {"channels": 2},
+        {"topology": get_topology("ntu-25").to_dict()},
+    ],
 )
 def test_files_that_contradict_each_other(folder, more):
     (folder / "slim_fast.json").write_text(json.dumps(more))
@@ -113,7 +138,9 @@ def test_truncated_weights(folder, keep):
         load_encoder(folder)
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04 a zip, such as torch.save writes" * 9, b"\xff" * 200, b"{}" * 50])
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04 a zip, such as torch.save writes" * 9, b"\xff" * 200, b"{}" * 50]
+)
 def test_weights_of_another_format(folder, content):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
@@ -146,9 +173,17 @@ def test_a_config_that_is_not_text(folder):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"arch": "vit_huge", "embed_dim": None}, {"img_size": None}, {"img_size": [64]}, {"in_chans": "three"},
-     {"patch_size": 8}, {"embed_dim": 15}, {"num_register_tokens": None}, {"num_heads": 0}],
-)  # fmt: skip
+    [
+        {"arch": "vit_huge", "embed_dim": None},
+        {"img_size": None},
+        {"img_size": [64]},
+        {"in_chans": "three"},
+        {"patch_size": 8},
+        {"embed_dim": 15},
+        {"num_register_tokens": None},
+        {"num_heads": 0},
+    ],
+)
 def test_a_config_that_describes_no_encoder(folder, fields):
     edit(folder, **fields)
     with pytest.raises(UserError, match=r"config\.json"):
@@ -180,3 +215,23 @@ def test_a_save_that_fails_half_way_keeps_the_old_encoder(folder, encoder, monke
     with pytest.raises(UserError, match="No space left"):
         save_encoder(encoder, folder, get_topology("coco-17"), "xy")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_config_with_a_byte_order_mark(folder):
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text, encoding="utf-8-sig")
+    assert read_description(folder).config == CONFIG
+
+
+@pytest.mark.parametrize("name", ["config.json", "slim_fast.json", "model.safetensors"])
+def test_what_must_not_be_read_is_neither_absent_nor_damaged(folder, monkeypatch, name):
+    allowed = io.open
+
+    def opened(path, *arguments, **options):
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return allowed(path, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", opened)
+    with pytest.raises(UserError, match=rf"{name}: Permission denied: mend its permissions"):
+        load_encoder(folder)

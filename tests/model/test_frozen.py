@@ -13,7 +13,11 @@ from slim_fast.model.frozen import freeze
 
 def encoder(attention="all", dtype=torch.float32):
     torch.manual_seed(0)
-    made = Encoder(EncoderConfig(width=32, depth=3, heads=4, attention=attention), joints=5).to(dtype).eval()
+    made = (
+        Encoder(EncoderConfig(width=32, depth=3, heads=4, attention=attention), joints=5)
+        .to(dtype)
+        .eval()
+    )
     with torch.no_grad():
         for parameter in made.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -30,15 +34,24 @@ def test_same_answers(dtype, tolerance, attention):
     views = [torch.randn(n, t, 5, 3, dtype=dtype) for n, t in ((3, 16), (2, 8))]
     masks = [torch.rand(3, 2, 5) < 0.5, None]
     packed = ours.pack(views, masks)
-    read = packed.reading([None, None])
+    read = packed.select([None, None])
     with torch.no_grad():
-        for given in ({}, {"packed": packed}, {"packed": packed, "read": read}):
-            want, got = ours.encode_packed(views, masks, **given)[0], frozen.encode_packed(views, masks, **given)[0]
+        for given in ({}, {"packed": packed}, {"packed": packed, "selection": read}):
+            want, got = (
+                ours.encode_packed(views, masks, **given)[0],
+                frozen.encode_packed(views, masks, **given)[0],
+            )
             assert (got - want).norm() <= tolerance * want.norm()
         clips = torch.randn(4, 16, 5, 3, dtype=dtype)
-        pairs = zip(ours.last_blocks(clips, None, 2), frozen.last_blocks(clips, None, 2), strict=True)
+        pairs = zip(
+            ours.encode_last_blocks(clips, None, 2),
+            frozen.encode_last_blocks(clips, None, 2),
+            strict=True,
+        )
         for want, got in pairs:
-            assert all((a - b).norm() <= tolerance * b.norm() for a, b in zip(got, want, strict=True))
+            assert all(
+                (a - b).norm() <= tolerance * b.norm() for a, b in zip(got, want, strict=True)
+            )
 
 
 def test_a_frozen_copy_stays_as_it_was_and_leaves_the_encoder_alone():

@@ -23,7 +23,11 @@ def head(width: int = 7) -> PrototypeHead:
 
 def logits(x: Tensor, of: PrototypeHead) -> Tensor:
     hidden = of.mlp(x)
-    return hidden / hidden.norm(dim=-1, keepdim=True) @ (of.prototypes / of.prototypes.norm(dim=-1, keepdim=True)).t()
+    return (
+        hidden
+        / hidden.norm(dim=-1, keepdim=True)
+        @ (of.prototypes / of.prototypes.norm(dim=-1, keepdim=True)).t()
+    )
 
 
 def assignment(cosines: Tensor, temperature: float) -> Tensor:
@@ -40,19 +44,24 @@ def entropy(target: Tensor, cosines: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("local_counts", [(2, 4, 2), (2,), ()])
 def test_the_contrastive_loss_is_the_mean_over_all_terms(local_counts):
-    """2 global-global and 2 × (number of local views) local-global terms, 18 with the recipe's eight local views."""
+    """2 global-global and 2 × (number of local views) local-global terms, 18 with the recipe's
+    eight local views.
+    """
     batch, student_head, teacher_head = 4, head(), head()
     student = [torch.randn(batch, n, 7, dtype=torch.float64) for n in (2, *local_counts)]
     teacher = torch.randn(batch, 2, 7, dtype=torch.float64)
     targets = assignment(logits(teacher.flatten(0, 1), teacher_head), 0.05).view(batch, 2, -1)
-    terms = [entropy(targets[:, 0], logits(student[0][:, 1], student_head)).mean(),
-             entropy(targets[:, 1], logits(student[0][:, 0], student_head)).mean()]  # fmt: skip
+    terms = [
+        entropy(targets[:, 0], logits(student[0][:, 1], student_head)).mean(),
+        entropy(targets[:, 1], logits(student[0][:, 0], student_head)).mean(),
+    ]
     for group in student[1:]:
         for view in group.unbind(1):
             terms += [entropy(targets[:, g], logits(view, student_head)).mean() for g in (0, 1)]
     assert len(terms) == 2 + 2 * sum(local_counts)
     got = contrastive_loss(student, teacher, student_head, teacher_head, 0.05)
-    torch.testing.assert_close(got, torch.stack(terms).mean(), rtol=1e-6, atol=1e-6)  # weights are float32
+    # weights are float32
+    torch.testing.assert_close(got, torch.stack(terms).mean(), rtol=1e-6, atol=1e-6)
 
 
 def test_the_masked_loss_averages_within_views():
@@ -60,7 +69,9 @@ def test_the_masked_loss_averages_within_views():
     student_head, teacher_head = head(), head()
     counts = [3, 0, 5, 1]  # masked positions of 4 = 2B views
     student, teacher = (torch.randn(9, 7, dtype=torch.float64) for _ in range(2))
-    each = entropy(assignment(logits(teacher, teacher_head), 0.06), logits(student, student_head)).split(counts)
+    each = entropy(
+        assignment(logits(teacher, teacher_head), 0.06), logits(student, student_head)
+    ).split(counts)
     expected = sum(view.mean() for view in each if len(view)) / 4
     weight = torch.cat([torch.full((n,), 1 / (4 * max(n, 1)), dtype=torch.float64) for n in counts])
     got = masked_feature_loss(student, teacher, weight, None, student_head, teacher_head, 0.06)
@@ -164,5 +175,11 @@ def test_heads_have_the_published_sizes():
     made = PrototypeHead(256, HeadConfig())
     shapes = [tuple(p.shape) for p in made.parameters()]
     assert shapes == [
-        (65536, 256), (2048, 256), (2048,), (2048, 2048), (2048,), (256, 2048), (256,)
-    ]  # fmt: skip
+        (65536, 256),
+        (2048, 256),
+        (2048,),
+        (2048, 2048),
+        (2048,),
+        (256, 2048),
+        (256,),
+    ]

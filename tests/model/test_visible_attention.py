@@ -1,4 +1,6 @@
-"""encoder.attention: visible. Mask tokens ask and are not asked; those that nobody reads are left out."""
+"""encoder.attention: visible. Mask tokens ask and are not asked; those that nobody reads are left
+out.
+"""
 
 from collections.abc import Sequence
 
@@ -10,7 +12,7 @@ from torch import Tensor
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.heads import HeadConfig
-from slim_fast.model.packing import Packing, masked_places, packing
+from slim_fast.model.packing import Packing, masked_indices, pack_sequences
 from slim_fast.model.slim import ModelConfig, SLiM
 
 CONFIG = EncoderConfig(width=16, depth=3, heads=2, registers=2, attention="visible")
@@ -31,11 +33,20 @@ def one_clip(model: Encoder, clip: Tensor, mask: Tensor) -> Tensor:
     """(5 T + 3, D): a clip (8 T, 5, 3) with mask (T, 5) through the blocks, scores written out."""
     t, heads = len(mask), CONFIG.heads
     patches = torch.stack(
-        [F.conv2d(clip[None].permute(0, 3, 1, 2), p, stride=(8, 1))[0] for p in [model.patch_embed.proj.weight]]
+        [
+            F.conv2d(clip[None].permute(0, 3, 1, 2), p, stride=(8, 1))[0]
+            for p in [model.patch_embed.proj.weight]
+        ]
     )[0]
     tokens = patches.permute(1, 2, 0) + model.patch_embed.proj.bias  # (T, V, D)
     tokens = torch.where(mask[..., None], model.mask_token[0], tokens) + model.pos_embed[0, 1:]
-    x = torch.cat([model.cls_token[0] + model.pos_embed[0, :1], model.register_tokens[0], tokens.flatten(0, 1)])
+    x = torch.cat(
+        [
+            model.cls_token[0] + model.pos_embed[0, :1],
+            model.register_tokens[0],
+            tokens.flatten(0, 1),
+        ]
+    )
     asked = torch.cat([torch.ones(3, dtype=torch.bool), ~mask.flatten()])
     when = torch.cat([torch.zeros(3), torch.arange(t).repeat_interleave(5)]).double()
     half = CONFIG.width // heads // 2
@@ -61,7 +72,9 @@ def test_equals_an_explicit_matrix_of_who_asks_whom():
     masks = [torch.rand(2, 3, 5) < 0.5, torch.rand(3, 1, 5) < 0.5]
     got, _ = model.encode_packed(views, masks)
     want = [
-        one_clip(model, x, m) for view, mask in zip(views, masks, strict=True) for x, m in zip(view, mask, strict=True)
+        one_clip(model, x, m)
+        for view, mask in zip(views, masks, strict=True)
+        for x, m in zip(view, mask, strict=True)
     ]
     torch.testing.assert_close(got, torch.cat(want), rtol=1e-9, atol=1e-9)
 
@@ -75,11 +88,16 @@ def test_tokens_that_nobody_reads_are_left_out_and_change_nothing():
     assert len(without.time) == len(whole.time) - int(masks[1].sum())
     assert without.visible is not None
     assert int((~without.visible).sum()) == int(masks[0].sum())
-    places = masked_places(masks[0].flatten(1), None)[0]
-    outs = [model.encode_packed(views, masks, packed, packed.reading([places, None]))[0] for packed in (whole, without)]
+    places = masked_indices(masks[0].flatten(1), None)[0]
+    outs = [
+        model.encode_packed(views, masks, packed, packed.select([places, None]))[0]
+        for packed in (whole, without)
+    ]
     torch.testing.assert_close(*outs, rtol=1e-10, atol=1e-10)
     parameters = list(model.parameters())
-    for a, b in zip(*(torch.autograd.grad(x.square().sum(), parameters) for x in outs), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad(x.square().sum(), parameters) for x in outs), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -94,12 +112,13 @@ def test_without_masks_it_is_attention_to_all():
 
 
 def test_packing_without_tokens_says_where_the_others_lie():
-    mask = torch.tensor([[[True, False], [True, True]], [[False, False], [False, True]]])  # (2, T = 2, V = 2)
-    packed = packing(((2, 2),), 1, 2, torch.device("cpu")).only_visible_asked([mask], [True])
+    # (2, T = 2, V = 2)
+    mask = torch.tensor([[[True, False], [True, True]], [[False, False], [False, True]]])
+    packed = pack_sequences(((2, 2),), 1, 2, torch.device("cpu")).restrict_keys([mask], [True])
     assert packed.cu_seqlens.tolist() == [0, 2, 6]
     assert packed.index.tolist() == [0, 2, 5, 6, 7, 8]
     assert packed.time.tolist() == [-1, 0, -1, 0, 0, 1]
-    assert packed.first.tolist() == [0, 2]
+    assert packed.cls_rows.tolist() == [0, 2]
     assert packed.visible.all()
     assert packed.max_seqlen == 5
 
@@ -110,7 +129,7 @@ def test_all_or_nothing_masked(everything):
     views = [torch.randn(2, 16, 5, 3).double()]
     mask = torch.full((2, 2, 5), everything)
     packed = model.pack(views, [mask], [True])
-    out, _ = model.encode_packed(views, [mask], packed, packed.reading([None]))
+    out, _ = model.encode_packed(views, [mask], packed, packed.select([None]))
     assert out.isfinite().all()
     assert len(packed.time) == (2 * 3 if everything else 2 * 13)
 
@@ -121,8 +140,12 @@ def test_the_objective_is_the_same_whether_tokens_are_left_out_or_not(make_views
     views = make_views(dtype=torch.float64)
     packing_of = Encoder.pack
 
-    def keep_all(self: Encoder, views: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None,
-                 unread: Sequence[bool] | None = None) -> Packing:  # fmt: skip
+    def keep_all(
+        self: Encoder,
+        views: Sequence[Tensor],
+        masks: Sequence[Tensor | None] | None = None,
+        drop_masked: Sequence[bool] | None = None,
+    ) -> Packing:
         return packing_of(self, views, masks, None)
 
     losses = [model(views, 0.05)]

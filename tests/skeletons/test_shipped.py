@@ -20,7 +20,10 @@ SHIPPED = {
     "smpl-24": 24,
     "mediapipe-33": 33,
 }
-SHARED = Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
+SHARED = (
+    Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    / "data"
+)
 
 
 def test_all_are_registered():
@@ -54,10 +57,16 @@ class TestEach:
     def test_tree_and_parts_are_their_own_mirror_image(self, name):
         topology = get_topology(name)
         mirror = (*topology.mirror, -1)
-        assert all(mirror[parent] == topology.parents[mirror[j]] for j, parent in enumerate(topology.parents))
+        assert all(
+            mirror[parent] == topology.parents[mirror[j]]
+            for j, parent in enumerate(topology.parents)
+        )
         assert set(topology.parts) == {"trunk", "left_arm", "right_arm", "left_leg", "right_leg"}
         for limb in ("arm", "leg"):
-            assert tuple(mirror[j] for j in topology.parts[f"left_{limb}"]) == topology.parts[f"right_{limb}"]
+            assert (
+                tuple(mirror[j] for j in topology.parts[f"left_{limb}"])
+                == topology.parts[f"right_{limb}"]
+            )
         assert {mirror[j] for j in topology.parts["trunk"]} == set(topology.parts["trunk"])
 
     def test_limbs_hang_in_anatomical_order(self, name):
@@ -76,7 +85,33 @@ class TestEach:
 
 def test_ntu_25_by_number():
     topology = get_topology("ntu-25")
-    expected = (-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11)
+    expected = (
+        -1,
+        0,
+        20,
+        2,
+        20,
+        4,
+        5,
+        6,
+        20,
+        8,
+        9,
+        10,
+        0,
+        12,
+        13,
+        14,
+        0,
+        16,
+        17,
+        18,
+        1,
+        7,
+        7,
+        11,
+        11,
+    )
     assert topology.parents == expected
     assert (topology.root, topology.centre, topology.up) == (0, 1, "y")
     assert topology.parts == {
@@ -93,14 +128,78 @@ def test_published_parents_by_number():
         *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8),
         *(9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
     )
-    assert get_topology("h36m-17").parents == (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
-    assert get_topology("utd-mhad-20").parents == (1, 2, 3, -1, 1, 4, 5, 6, 1, 8, 9, 10, 3, 12, 13, 14, 3, 16, 17, 18)
-    assert get_topology("kinect-v1-20").parents == (-1, 0, 1, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18)
+    assert get_topology("h36m-17").parents == (
+        -1,
+        0,
+        1,
+        2,
+        0,
+        4,
+        5,
+        0,
+        7,
+        8,
+        9,
+        8,
+        11,
+        12,
+        8,
+        14,
+        15,
+    )
+    assert get_topology("utd-mhad-20").parents == (
+        1,
+        2,
+        3,
+        -1,
+        1,
+        4,
+        5,
+        6,
+        1,
+        8,
+        9,
+        10,
+        3,
+        12,
+        13,
+        14,
+        3,
+        16,
+        17,
+        18,
+    )
+    assert get_topology("kinect-v1-20").parents == (
+        -1,
+        0,
+        1,
+        2,
+        2,
+        4,
+        5,
+        6,
+        2,
+        8,
+        9,
+        10,
+        0,
+        12,
+        13,
+        14,
+        0,
+        16,
+        17,
+        18,
+    )
 
 
-@pytest.mark.parametrize(("name", "file"), [("utd-mhad-20", "utd_mhad.npz"), ("kinect-v1-20", "msrc12.npz")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("utd-mhad-20", "utd_mhad.npz"), ("kinect-v1-20", "msrc12.npz")]
+)
 def test_bones_fit_real_recordings(name, file):
-    """Bones are rigid and join neighbours: no relabelling of the joints gives nearly as short a skeleton."""
+    """Bones are rigid and join neighbours: no relabelling of the joints gives nearly as short a
+    skeleton.
+    """
     if not (SHARED / file).exists():
         pytest.skip(f"{SHARED / file} is not here (private recordings)")
     topology = get_topology(name)
@@ -114,7 +213,11 @@ def test_bones_fit_real_recordings(name, file):
     bones = lengths(clip)
     assert np.median(bones.std(0) / bones.mean(0)) < 0.05
     random = np.random.default_rng(0)
-    others = [lengths(clip[:, random.permutation(topology.num_joints)]).mean(0).sum() for _ in range(50)]
+    others = [
+        lengths(clip[:, random.permutation(topology.num_joints)]).mean(0).sum() for _ in range(50)
+    ]
     assert bones.mean(0).sum() < 0.6 * min(others)
-    left, right = (clip[:, topology.joints.index(f"{side}_hip")].mean(0) for side in ("left", "right"))
+    left, right = (
+        clip[:, topology.joints.index(f"{side}_hip")].mean(0) for side in ("left", "right")
+    )
     assert left[0] < right[0], "seen by a camera in front, the left side has the smaller x"

@@ -1,5 +1,9 @@
-"""A cache of a dozen clips, the smallest SLiM that trains on it, and the command line as a user meets it."""
+"""A cache of a dozen clips, the smallest SLiM that trains on it, and the command line as a user
+meets it.
+"""
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -14,7 +18,7 @@ import pytest
 import torch
 
 from slim_fast import pretrain
-from slim_fast.data.cache import CacheWriter, ClipCache
+from slim_fast.data import CacheWriter, ClipCache
 from slim_fast.data.clips import Clip
 from slim_fast.skeletons import Topology
 from slim_fast.training.config import PretrainConfig
@@ -67,14 +71,16 @@ def arm() -> Topology:
 
 @pytest.fixture(scope="session")
 def clips() -> list[Clip]:
-    """A dozen clips of an arm that waves at its class's own speed; two of three are training clips."""
+    """A dozen clips of an arm that waves at its class's own speed; two of three for training."""
     random = np.random.default_rng(0)
     made = []
     for number in range(12):
         time = np.arange(20 + number)[:, None, None, None]
         positions = 1 + np.sin(0.3 * (1 + number % 2) * time + random.uniform(0, 6, (1, 5, 3, 1)))
         side = "test" if number % 3 == 2 else "train"
-        made.append(Clip(positions, f"clip{number:02d}", number % 2, number // 3, split={"standard": side}))
+        made.append(
+            Clip(positions, f"clip{number:02d}", number % 2, number // 3, split={"standard": side})
+        )
     return made
 
 
@@ -96,8 +102,15 @@ def cache_path(write_cache: Callable[..., Path], clips: list[Clip]) -> Path:
 
 
 @pytest.fixture
+def tiny_fields() -> dict[str, Any]:
+    return dict(TINY)
+
+
+@pytest.fixture
 def arguments(cache_path: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """Command line of the smallest run; "__" in a change's name stands for the dot, None takes the field away."""
+    """Command line of the smallest run; "__" in a change's name stands for the dot, None takes the
+    field away.
+    """
 
     def make(**changes: Any) -> list[str]:
         named = {name.replace("__", "."): value for name, value in changes.items()}
@@ -113,7 +126,9 @@ def tiny_config(arguments: Callable[..., list[str]]) -> Callable[..., PretrainCo
 
 
 @pytest.fixture
-def tiny_trainer(tiny_config: Callable[..., PretrainConfig], cache_path: Path) -> Callable[..., Trainer]:
+def tiny_trainer(
+    tiny_config: Callable[..., PretrainConfig], cache_path: Path
+) -> Callable[..., Trainer]:
     return lambda **changes: Trainer(tiny_config(**changes), FrameStore(ClipCache.open(cache_path)))
 
 
@@ -141,10 +156,13 @@ def refused(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Call
 
 
 @pytest.fixture
-def start(arguments: Callable[..., list[str]], tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start(
+    arguments: Callable[..., list[str]], tmp_path: Path
+) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """The smallest run as a process of its own; `code` runs in it first.
 
-    At the beginning of step `hold` it makes the file "holding" and waits for a file "go", both in tmp_path.
+    At the beginning of step `hold` it makes the file "holding" and waits for a file "go", both in
+    tmp_path.
     """
     started: list[subprocess.Popen[str]] = []
 
@@ -242,3 +260,25 @@ def unfinished(finished: Path) -> Path:
     """The same with all its checkpoints, ended before the summary was written."""
     (finished / "summary.json").unlink()
     return finished
+
+
+@pytest.fixture
+def must_not_be_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Take the permission to read files and folders of a name, from root too."""
+
+    def close(name: str) -> None:
+        opened, listed = io.open, os.listdir
+
+        def check(path: Any) -> None:
+            if isinstance(path, (str, os.PathLike)) and Path(path).name == name:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(
+            io,
+            "open",
+            lambda path, *rest, **options: (check(path), opened(path, *rest, **options))[1],
+        )
+        monkeypatch.setattr("builtins.open", io.open)
+        monkeypatch.setattr(os, "listdir", lambda path=".": (check(path), listed(path))[1])
+
+    return close

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,21 @@ from typing import Any
 import pytest
 import torch
 
+from slim_fast import SLiMClassifier
+from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError
-from slim_fast.training.checkpoint import CONTENT, Checkpoints, write_atomically
+from slim_fast.training.checkpoint import CONTENT, Checkpoints
+from slim_fast.writing import write_atomically
 
 CPU = torch.device("cpu")
 
 
 def state(value: float) -> dict[str, Any]:
-    return {**dict.fromkeys(CONTENT), "model": {"weight": torch.full((50, 50), value)}, "step": int(value)}
+    return {
+        **dict.fromkeys(CONTENT),
+        "model": {"weight": torch.full((50, 50), value)},
+        "step": int(value),
+    }
 
 
 def names(checkpoints: Checkpoints) -> list[int]:
@@ -33,7 +39,11 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         opened = Path.open
 
         def open_(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-            return Cramped(self, mode, room) if "w" in mode else opened(self, mode, *arguments, **options)
+            return (
+                Cramped(self, mode, room)
+                if "w" in mode
+                else opened(self, mode, *arguments, **options)
+            )
 
         monkeypatch.setattr(Path, "open", open_)
 
@@ -87,7 +97,9 @@ def test_write_is_all_or_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_reach_the_disk_before_the_name_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     happened = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda number: (happened.append("fsync"), fsync(number))[1])
@@ -97,7 +109,9 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("room", [0, 200, 5000])
-def test_full_disk_leaves_the_earlier_ones(tmp_path: Path, full_disk: Callable[[int], None], room: int) -> None:
+def test_full_disk_leaves_the_earlier_ones(
+    tmp_path: Path, full_disk: Callable[[int], None], room: int
+) -> None:
     checkpoints = Checkpoints(tmp_path / "c", keep=1)
     checkpoints.save(1, state(1))
     full_disk(room)
@@ -127,7 +141,9 @@ def test_file_size_limit_in_a_process(
     outcome: Callable[[Path], dict[str, Any]],
     same: Callable[[Any, Any], bool],
 ) -> None:
-    """The kernel itself refuses to write the third checkpoint; with room again the run goes on as if nothing was."""
+    """The kernel itself refuses to write the third checkpoint; with room again the run goes on as
+    if nothing was.
+    """
     code = """
 import resource
 from slim_fast.training.checkpoint import Checkpoints
@@ -143,14 +159,21 @@ Checkpoints.save = limited
     assert process.returncode == 2
     assert "Traceback" not in error
     folder = tmp_path / "run" / "checkpoints"
-    assert error.splitlines()[-1].startswith(f"error: Could not write the checkpoint {folder / 'step-00000006.pt'}")
+    assert error.splitlines()[-1].startswith(
+        f"error: Could not write the checkpoint {folder / 'step-00000006.pt'}"
+    )
     assert f"the last good one is {folder / 'step-00000004.pt'}" in error.splitlines()[-1]
-    assert sorted(file.name for file in folder.iterdir()) == ["step-00000002.pt", "step-00000004.pt"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "step-00000002.pt",
+        "step-00000004.pt",
+    ]
     assert run() == 0
     assert same(outcome(tmp_path / "run"), uninterrupted)
 
 
-def test_disk_full_for_everything_else(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_full_for_everything_else(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -158,109 +181,66 @@ def test_disk_full_for_everything_else(refused: Callable[..., str], monkeypatch:
     assert "No space left on device" in refused()
 
 
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def flip(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
-        weights = archive.read(largest)
-    content = bytearray(file.read_bytes())
-    content[content.index(weights) + len(weights) // 2] ^= 0x40
-    file.write_bytes(content)
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def other(file: Path) -> None:
-    torch.save({"weights": torch.zeros(3)}, file)
-
-
-@pytest.mark.parametrize("damage", [cut, flip, empty, other])
-def test_damaged_one_is_passed_over(
-    damage: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    checkpoints = Checkpoints(tmp_path, keep=5)
-    for step in (1, 2, 3):
-        checkpoints.save(step, state(step))
-    damage(checkpoints.path(3))
-    loaded = checkpoints.load(CPU)
-    assert loaded is not None
-    assert loaded["step"] == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"{checkpoints.path(3)} is damaged (")
-    assert len(said.splitlines()) == 1
-    damage(checkpoints.path(2))
-    damage(checkpoints.path(1))
-    with pytest.raises(UserError, match=r"No checkpoint in .* can be read; choose another --out"):
-        checkpoints.load(CPU)
-
-
-@pytest.mark.parametrize("keep", [1, 2])
-def test_new_ones_outlive_a_damaged_later_one(tmp_path: Path, keep: int) -> None:
-    """A run that goes on before a damaged checkpoint must not count it among the ones to keep."""
-    checkpoints = Checkpoints(tmp_path, keep)
-    for step in (10, 20, 30):
-        checkpoints.save(step, state(step))
-    cut(checkpoints.path(30))
-    checkpoints.save(25, state(25))  # stopped on the way
-    assert names(checkpoints) == [20, 25][-keep:]
-    loaded = checkpoints.load(CPU)
-    assert loaded is not None
-    assert loaded["step"] == 25
-
-
-def test_run_goes_on_from_the_one_before(
-    unfinished: Path,
+@pytest.mark.parametrize(
+    ("minutes", "steps"), [(1e-9, list(range(1, 9))), (0, [2, 4, 6, 8]), (15, [2, 4, 6, 8])]
+)
+def test_clock_writes_them_too_and_changes_nothing(
+    minutes: float,
+    steps: list[int],
     run: Callable[..., int],
+    tmp_path: Path,
     uninterrupted: dict[str, Any],
     outcome: Callable[[Path], dict[str, Any]],
     same: Callable[[Any, Any], bool],
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cut(unfinished / "checkpoints" / "step-00000008.pt")
-    assert run() == 0
-    printed = capsys.readouterr()
-    assert "step-00000008.pt is damaged" in printed.err
-    assert "Resuming at step 6 of 8." in printed.out
-    assert same(outcome(unfinished), uninterrupted)
+    assert run(log__checkpoint_minutes=minutes) == 0
+    assert names(Checkpoints(tmp_path / "run" / "checkpoints", 8)) == steps
+    assert same(outcome(tmp_path / "run"), uninterrupted)
 
 
-def test_run_without_a_readable_one(
-    unfinished: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+def test_one_that_vanishes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = unfinished / "checkpoints"
-    for file in folder.iterdir():
-        cut(file)
-    assert run() == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1] == f"error: No checkpoint in {folder} can be read; choose another --out to start anew."
-
-
-class Malicious:
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.proof),)
-
-
-def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoints = Checkpoints(tmp_path / "c", keep=5)
+    """A run goes on beside the reader and keeps one: after the list was made, what it names is
+    gone.
+    """
+    checkpoints = Checkpoints(tmp_path / "c", keep=1)
     checkpoints.save(1, state(1))
-    torch.save({**state(2), "model": Malicious(tmp_path / "proof")}, checkpoints.path(2))
-    torch.save(
-        {**state(3), "extra": Malicious(tmp_path / "proof")}, checkpoints.path(3), _use_new_zipfile_serialization=False
-    )
-    loaded = checkpoints.load(CPU)
+    opened = Path.open
+
+    def slow(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == "step-00000001.pt":
+            monkeypatch.undo()
+            checkpoints.save(2, state(2))
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", slow)
+    loaded = Checkpoints(tmp_path / "c", keep=1).load(CPU)
     assert loaded is not None
-    assert loaded["step"] == 1
-    assert capsys.readouterr().err.count("is damaged") == 2
-    assert not (tmp_path / "proof").exists()
-    with pytest.raises(FileNotFoundError):  # the trap does work
-        (tmp_path / "proof").rmdir()
-    torch.load(checkpoints.path(2), weights_only=False)
-    assert (tmp_path / "proof").exists()
+    assert loaded["step"] == 2
+
+
+@pytest.mark.parametrize("closed", ["step-00000008.pt", "checkpoints"])
+def test_one_that_must_not_be_read_is_not_damaged(
+    closed: str,
+    unfinished: Path,
+    refused: Callable[..., str],
+    must_not_be_read: Callable[[str], None],
+) -> None:
+    """Nor is a folder that must not be read empty: nothing is begun anew."""
+    must_not_be_read(closed)
+    sentence = refused(log__keep=1)
+    assert f"{closed}: Permission denied" in sentence
+    assert "damaged" not in sentence
+    assert len(os.listdir(os.fsencode(unfinished / "checkpoints"))) == 4
+
+
+def test_a_runs_encoder_knows_the_classes_of_its_recordings(
+    finished: Path, cache_path: Path
+) -> None:
+    classes = ClipCache.open(cache_path).classes
+    with pytest.warns(
+        UserWarning, match=f"that of {len(classes)} classes, those of its recordings, is new"
+    ):
+        classifier = SLiMClassifier.from_pretrained(finished)
+    assert classifier.class_names == tuple(classes)

@@ -1,4 +1,6 @@
-"""What a run shows: a bar on a terminal, a line now and then elsewhere; metrics; TensorBoard when it is there."""
+"""What a run shows: a bar on a terminal, a line now and then elsewhere; metrics; TensorBoard when
+it is there.
+"""
 
 import io
 import sys
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from slim_fast.training import monitor
-from slim_fast.training.monitor import Monitor, forget_after, read_metrics
+from slim_fast.training.monitor import Monitor, drop_records_after, read_metrics
 
 
 class Terminal(io.StringIO):
@@ -41,16 +43,15 @@ def test_lines_where_there_is_no_terminal(
         clock.now += 0.1
         shown.advance()
         if step % 10 == 0:
-            shown.show(step, shown.rate(), {"loss": 2.5, "lr": 0.001})
-    shown.say("step 300: 1-NN accuracy 50.0%")
+            shown.show_progress(step, shown.rate(), {"loss": 2.5, "lr": 0.001})
+    shown.print_line("step 300: 1-NN accuracy 50.0%")
     shown.close()
     output, error = capsys.readouterr()
     assert output == ""
     lines = error.splitlines()
     assert lines == [
         "step 10/1000: 40 samples/s, loss 2.5, lr 0.001, 0:01:39 left",
-        "step 110/1000: 40 samples/s, loss 2.5, lr 0.001, 0:01:29 left",
-        "step 210/1000: 40 samples/s, loss 2.5, lr 0.001, 0:01:19 left",
+        "step 160/1000: 40 samples/s, loss 2.5, lr 0.001, 0:01:24 left",
         "step 300: 1-NN accuracy 50.0%",
     ]
 
@@ -61,8 +62,8 @@ def test_bar_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     shown = Monitor(tmp_path, 3, 10, batch=4)
     for step in range(4, 11):
         shown.advance()
-        shown.show(step, 12.0, {"loss": 2.5})
-    shown.say("a line")
+        shown.show_progress(step, 12.0, {"loss": 2.5})
+    shown.print_line("a line")
     shown.close()
     text = terminal.getvalue()
     assert "10/10" in text
@@ -96,8 +97,10 @@ def test_records_are_on_disk_at_once(tmp_path: Path) -> None:
 
 def test_records_after_the_checkpoint_go(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
-    file.write_text('{"step": 1}\n{"step": 2, "knn_top1": 0.5}\n{"step": 2}\n{"step": 3}\n{"step": 4, "los')
-    forget_after(file, 2)
+    file.write_text(
+        '{"step": 1}\n{"step": 2, "knn_top1": 0.5}\n{"step": 2}\n{"step": 3}\n{"step": 4, "los'
+    )
+    drop_records_after(file, 2)
     assert file.read_text() == '{"step": 1}\n{"step": 2, "knn_top1": 0.5}\n{"step": 2}\n'
     assert list(tmp_path.iterdir()) == [file]
 
@@ -122,7 +125,10 @@ def test_with_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         def close(self) -> None:
             calls.append("closed")
 
-    package, writer = ModuleType("torch.utils.tensorboard"), ModuleType("torch.utils.tensorboard.writer")
+    package, writer = (
+        ModuleType("torch.utils.tensorboard"),
+        ModuleType("torch.utils.tensorboard.writer"),
+    )
     package.__path__ = []  # type: ignore[attr-defined]
     writer.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
@@ -130,10 +136,17 @@ def test_with_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     shown = Monitor(tmp_path, 4, 10, batch=1)
     shown.write(5, {"loss": 1.0, "koleo": 2.0})
     shown.close()
-    assert calls == [(str(tmp_path / "tensorboard"), 4), ("loss", 1.0, 5), ("koleo", 2.0, 5), "closed"]
+    assert calls == [
+        (str(tmp_path / "tensorboard"), 4),
+        ("loss", 1.0, 5),
+        ("koleo", 2.0, 5),
+        "closed",
+    ]
 
 
-def test_whole_run_writes_no_flood(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_run_writes_no_flood(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run() == 0
     error = capsys.readouterr().err
     assert "\r" not in error
@@ -141,4 +154,7 @@ def test_whole_run_writes_no_flood(run: Callable[..., int], capsys: pytest.Captu
     assert [line.split(":")[0] for line in lines if "accuracy" in line] == ["step 4", "step 8"]
     assert len(lines) < 8
     assert "samples/s" in lines[0]
-    assert all(word in lines[0] for word in ("step 1/8", "loss", "contrastive", "masked", "koleo", "lr", "left"))
+    assert all(
+        word in lines[0]
+        for word in ("step 1/8", "loss", "contrastive", "masked", "koleo", "lr", "left")
+    )

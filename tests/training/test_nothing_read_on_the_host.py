@@ -1,15 +1,21 @@
 """A training step with fixed shapes reads no tensor on the host, which a CUDA graph demands.
 
-Run with tensors that hold no data: whatever wants to know a value, or a size that depends on one, raises.
+Run with tensors that hold no data: whatever wants to know a value, or a size that depends on one,
+raises.
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from slim_fast.model import slim
@@ -21,15 +27,13 @@ from slim_fast.training.optimizer import build_optimizer, clip_gradients
 from slim_fast.views.pipeline import ViewBatch, ViewGroup
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
-from slim_kernels import (
-    attention_triton,
-    checks,
-    embed_triton,
-    linear_triton,
-    norm_triton,
-    prototype_triton,
-    swiglu_triton,
-)
+from slim_kernels.attention import triton as attention_triton
+from slim_kernels.embed_tokens import triton as embed_triton
+from slim_kernels.feed_forward import triton as swiglu_triton
+from slim_kernels.linear import triton as linear_triton
+from slim_kernels.prototype_loss import triton as prototype_triton
+from slim_kernels.prototype_loss import triton_passes
+from slim_kernels.runtime import arguments, triton_layer_norm
 
 CONFIG = ModelConfig(EncoderConfig(width=32, depth=2, heads=2, registers=2), HeadConfig(16, 8, 20))
 
@@ -39,16 +43,18 @@ def views() -> ViewBatch:
         ViewGroup(w, torch.randn(3, n, w, 5, 3), torch.rand(3, n, w // 8, 5) < 0.5)
         for w, n in ((32, 2), (16, 2), (8, 1))
     ]
-    return ViewBatch(groups, torch.arange(3), 0, most_masked=70)
+    return ViewBatch(groups, torch.arange(3), 0, max_masked=70)
 
 
 @pytest.fixture
 def like_a_gpu(monkeypatch):
     """The Triton ops, and no look into tensors, as on a GPU."""
     monkeypatch.setenv("SLIM_KERNELS", "triton")
-    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, std: tensor)  # redraws by what it drew
-    monkeypatch.setattr(slim.copy, "deepcopy", lambda network: Network(CONFIG, 5, 3))  # would copy the tracer as well
-    for module in (checks, __import__("slim_kernels.embed", fromlist=["embed"])):
+    # redraws by what it drew
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, std: tensor)
+    # would copy the tracer as well
+    monkeypatch.setattr(slim.copy, "deepcopy", lambda network: Network(CONFIG, 5, 3))
+    for module in (arguments, sys.modules["slim_kernels.embed_tokens"]):
         monkeypatch.setattr(module, "contents_checked", lambda x: False)
 
 
@@ -74,9 +80,17 @@ def test_this_would_notice(like_a_gpu):
 
 
 class _NothingRead(TorchDispatchMode):
-    """Raises when an operation's result goes to the host or its size depends on what tensors hold."""
+    """Raises when an operation's result goes to the host or its size depends on tensors' values."""
 
-    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "bincount", "equal", "_unique2")
+    FORBIDDEN = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "is_nonzero",
+        "bincount",
+        "equal",
+        "_unique2",
+    )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
@@ -109,9 +123,15 @@ def _bodies() -> list[Callable[[], Any]]:
         (swiglu_triton.norm_swiglu, (x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
         (swiglu_triton.norm_swiglu_backward, (x, x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
         (attention_triton.packed_attention, (qkv, cu, 5, time, visible, None)),
-        (attention_triton.packed_attention_backward, (out, qkv, out, lse, cu, 5, time, visible, None)),
+        (
+            attention_triton.packed_attention_backward,
+            (out, qkv, out, lse, cu, 5, time, visible, None),
+        ),
         (embed_triton.embed_tokens, (clips, masks, *parts, torch.arange(11))),
-        (embed_triton.embed_tokens_backward, (torch.randn(11, 16), clips, masks, *parts, torch.arange(11))),
+        (
+            embed_triton.embed_tokens_backward,
+            (torch.randn(11, 16), clips, masks, *parts, torch.arange(11)),
+        ),
         (prototype_triton.prototype_loss, loss),
     ]
     return [partial(op._init_fn, *arguments) for op, arguments in calls]
@@ -131,7 +151,15 @@ def _refuse(*_: Any, **__: Any) -> None:
 @pytest.mark.parametrize("number", range(11))
 def test_no_op_reads_a_tensor_around_its_kernels(number, monkeypatch):
     body = _bodies()[number]
-    for module in (attention_triton, embed_triton, linear_triton, norm_triton, prototype_triton, swiglu_triton):
+    for module in (
+        attention_triton,
+        embed_triton,
+        linear_triton,
+        triton_layer_norm,
+        prototype_triton,
+        triton_passes,
+        swiglu_triton,
+    ):
         for kernel in [k for k in vars(module) if k.endswith("_kernel")]:
             monkeypatch.setattr(module, kernel, _Launched())
     for method in ("tolist", "numpy", "cpu", "item"):

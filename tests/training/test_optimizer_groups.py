@@ -7,11 +7,11 @@ import torch
 
 from slim_fast.model.slim import Network
 from slim_fast.training.config import OptimConfig
-from slim_fast.training.optimizer import build_optimizer, clip_gradients, set_schedule
-from slim_fast.training.schedules import Moment
+from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
+from slim_fast.training.schedules import ScheduleValues
 from slim_fast.training.trainer import Trainer
 
-NOW = Moment(0.5, 0.1, 0.99, 0.05, False)
+NOW = ScheduleValues(0.5, 0.1, 0.99, 0.05, False)
 
 
 @pytest.fixture
@@ -19,12 +19,18 @@ def student(tiny_trainer: Callable[..., Trainer]) -> Network:
     return tiny_trainer().model.student
 
 
-def settings(student: Network, config: OptimConfig, now: Moment) -> dict[str, dict[str, float]]:
+def settings(
+    student: Network, config: OptimConfig, now: ScheduleValues
+) -> dict[str, dict[str, float]]:
     """The optimizer's group of each parameter, by name."""
     optimizer = build_optimizer(student, config)
-    set_schedule(optimizer, now)
+    apply_schedules(optimizer, now)
     names = {id(parameter): name for name, parameter in student.named_parameters()}
-    found = [(names[id(parameter)], group) for group in optimizer.param_groups for parameter in group["params"]]
+    found = [
+        (names[id(parameter)], group)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
     assert len(found) == len(dict(found)) == len(names)  # every parameter in exactly one group
     return dict(found)
 
@@ -42,7 +48,10 @@ def test_biases_and_norms_and_nothing_else_escape_decay(student: Network) -> Non
         free = name.endswith(".bias") or name in norms
         assert group["weight_decay"] == (0.0 if free else 0.1), name
     tokens = ["cls_token", "register_tokens", "mask_token", "pos_embed"]
-    named = [f"encoder.{token}" for token in tokens] + ["contrastive_head.prototypes", "masked_head.prototypes"]
+    named = [f"encoder.{token}" for token in tokens] + [
+        "contrastive_head.prototypes",
+        "masked_head.prototypes",
+    ]
     assert all(groups[name]["weight_decay"] == 0.1 for name in named)
 
 
@@ -56,7 +65,7 @@ def test_patch_embedding_learns_at_a_fifth_of_the_rate(student: Network) -> None
 
 def test_a_step_without_gradients_only_decays(student: Network) -> None:
     optimizer = build_optimizer(student, OptimConfig())
-    set_schedule(optimizer, NOW)
+    apply_schedules(optimizer, NOW)
     before = {name: parameter.detach().clone() for name, parameter in student.named_parameters()}
     for parameter in student.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -64,7 +73,9 @@ def test_a_step_without_gradients_only_decays(student: Network) -> None:
     for name, parameter in student.named_parameters():
         rate = 0.1 if "patch_embed" in name else 0.5
         decay = 0.0 if name.endswith("bias") or "norm" in name else 0.1
-        torch.testing.assert_close(parameter, before[name] * (1 - rate * decay), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(
+            parameter, before[name] * (1 - rate * decay), rtol=1e-6, atol=1e-9
+        )
 
 
 def test_encoder_and_heads_are_clipped_each_on_its_own(student: Network) -> None:
@@ -81,26 +92,36 @@ def test_encoder_and_heads_are_clipped_each_on_its_own(student: Network) -> None
         assert torch.cat(gradients).norm().item() == pytest.approx(min(norm, 2.0), rel=1e-4)
 
 
-def test_prototypes_stay_while_frozen_and_move_afterwards(tiny_trainer: Callable[..., Trainer]) -> None:
+def test_prototypes_stay_while_frozen_and_move_afterwards(
+    tiny_trainer: Callable[..., Trainer],
+) -> None:
     trainer = tiny_trainer(optim__freeze_prototypes=0.5)  # of 8 steps
     heads = [trainer.model.student.contrastive_head, trainer.model.student.masked_head]
     first = [head.prototypes.detach().clone() for head in heads]
     mlp = heads[0].mlp[0].weight.detach().clone()
     for step in range(4):
         trainer.step(step)
-        assert all(torch.equal(head.prototypes, before) for head, before in zip(heads, first, strict=True))
+        assert all(
+            torch.equal(head.prototypes, before) for head, before in zip(heads, first, strict=True)
+        )
     assert not torch.equal(heads[0].mlp[0].weight, mlp)
     trainer.step(4)
-    assert all(not torch.equal(head.prototypes, before) for head, before in zip(heads, first, strict=True))
+    assert all(
+        not torch.equal(head.prototypes, before) for head, before in zip(heads, first, strict=True)
+    )
 
 
-def test_teacher_follows_by_its_momentum_and_gets_no_gradient(tiny_trainer: Callable[..., Trainer]) -> None:
+def test_teacher_follows_by_its_momentum_and_gets_no_gradient(
+    tiny_trainer: Callable[..., Trainer],
+) -> None:
     trainer = tiny_trainer()
     model = trainer.model
     for step in range(3):
         before = [parameter.clone() for parameter in model.teacher.parameters()]
         _, now = trainer.step(step)
-        for old, new, student in zip(before, model.teacher.parameters(), model.student.parameters(), strict=True):
+        for old, new, student in zip(
+            before, model.teacher.parameters(), model.student.parameters(), strict=True
+        ):
             assert new.grad is None
             expected = now.teacher_momentum * old + (1 - now.teacher_momentum) * student
             torch.testing.assert_close(new, expected, rtol=1e-6, atol=1e-8)

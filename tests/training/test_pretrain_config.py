@@ -14,11 +14,20 @@ import pytest
 from slim_fast import pretrain
 from slim_fast.errors import UserError
 from slim_fast.training.config import PretrainConfig
-from slim_fast.training.schedules import moment
+from slim_fast.training.schedules import compute_schedules
 from slim_fast.views.pipeline import LocalViewConfig
 
 NTU = ["ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"]
-ABLATIONS = ["mfm", "cl", "glcl", "both", "mask-random", "mask-motion", "mask-tube-no-local", "mask-tube"]
+ABLATIONS = [
+    "mfm",
+    "cl",
+    "glcl",
+    "both",
+    "mask-random",
+    "mask-motion",
+    "mask-tube-no-local",
+    "mask-tube",
+]
 PRESETS = ["demo", "small", *NTU, "pku-mmd-2", *(f"ablation-{name}" for name in ABLATIONS)]
 
 
@@ -49,18 +58,22 @@ def leaves(kind: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_shipped_presets() -> None:
-    assert sorted(pretrain.presets()) == sorted(PRESETS)
+    assert sorted(pretrain.find_presets()) == sorted(PRESETS)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_preset_parses_and_says_what_it_is(preset: str) -> None:
     load(preset)
-    first = pretrain.presets()[preset].read_text().splitlines()[0]
+    first = pretrain.find_presets()[preset].read_text().splitlines()[0]
     assert first.startswith("# ")
 
 
 def test_demo_is_the_default() -> None:
-    assert pretrain.parse([]) == pretrain.parse(["--preset", "demo"]) == pretrain.parse(["--preset=demo"])
+    assert (
+        pretrain.parse([])
+        == pretrain.parse(["--preset", "demo"])
+        == pretrain.parse(["--preset=demo"])
+    )
     assert pretrain.parse([]).data == "synthetic"
     assert pretrain.parse([]).out == str(Path("runs") / "demo")
     assert load("small").out == str(Path("runs") / "small")
@@ -72,8 +85,19 @@ def test_published_recipe(preset: str) -> None:
     config = load(preset)
     assert (config.steps, config.batch) == (187_500, 768)
     assert config.split == (None if preset == "pku-mmd-2" else preset)
-    encoder, head, optim, views = config.model.encoder, config.model.head, config.optim, config.views
-    assert (encoder.width, encoder.depth, encoder.heads, encoder.registers, encoder.hidden) == (256, 8, 8, 4, 688)
+    encoder, head, optim, views = (
+        config.model.encoder,
+        config.model.head,
+        config.optim,
+        config.views,
+    )
+    assert (encoder.width, encoder.depth, encoder.heads, encoder.registers, encoder.hidden) == (
+        256,
+        8,
+        8,
+        4,
+        688,
+    )
     assert (head.hidden, head.bottleneck, head.prototypes) == (2048, 256, 65_536)
     assert asdict(config.model.loss) == {"contrastive": 1.0, "masked": 1.0, "koleo": 0.1}
     assert (optim.learning_rate, optim.final_learning_rate) == (2e-4, 1e-6)
@@ -107,15 +131,21 @@ def test_ablations_are_the_recipe_at_100_epochs_but_for_one_thing(name: str) -> 
     shares = (optim.warmup, optim.teacher_temperature_warmup, optim.freeze_prototypes)
     assert [share * 100 for share in shares] == pytest.approx([20, 30, 1])
     assert (
-        moment(20 * 1250 - 1, config.steps, 768, optim).learning_rate
-        < moment(20 * 1250, config.steps, 768, optim).learning_rate
+        compute_schedules(20 * 1250 - 1, config.steps, 768, optim).learning_rate
+        < compute_schedules(20 * 1250, config.steps, 768, optim).learning_rate
         == pytest.approx(2e-4 * 0.75**0.5)
     )
     mask, loss, views = config.views.mask, config.model.loss, config.views
     expected = {
         "mfm": loss.contrastive == 0 and loss.koleo == 0 and loss.masked == 1 and not views.local,
-        "cl": loss.masked == 0 and loss.contrastive == 1 and not views.local and mask.global_share == 0,
-        "glcl": loss.masked == 0 and loss.contrastive == 1 and len(views.local) == 3 and mask.global_share == 0,
+        "cl": loss.masked == 0
+        and loss.contrastive == 1
+        and not views.local
+        and mask.global_share == 0,
+        "glcl": loss.masked == 0
+        and loss.contrastive == 1
+        and len(views.local) == 3
+        and mask.global_share == 0,
         "both": True,
         "mask-random": mask.kind == "random" and mask.local,
         "mask-motion": mask.kind == "motion" and mask.local,
@@ -137,9 +167,20 @@ def test_ablations_are_the_recipe_at_100_epochs_but_for_one_thing(name: str) -> 
 def test_command_line_is_laid_over_the_file_and_that_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("steps: 77\noptim: {clip: 1.5}\nmodel: {head: {prototypes: 99}}\n")
-    config = load("ntu60-xsub", "--config", str(file), "--model.head.prototypes", "100", "--seed", "4")
-    assert (config.steps, config.optim.clip, config.model.head.prototypes, config.seed) == (77, 1.5, 100, 4)
-    assert (config.model.head.hidden, config.optim.warmup, config.split) == (2048, 20 / 150, "ntu60-xsub")
+    config = load(
+        "ntu60-xsub", "--config", str(file), "--model.head.prototypes", "100", "--seed", "4"
+    )
+    assert (config.steps, config.optim.clip, config.model.head.prototypes, config.seed) == (
+        77,
+        1.5,
+        100,
+        4,
+    )
+    assert (config.model.head.hidden, config.optim.warmup, config.split) == (
+        2048,
+        20 / 150,
+        "ntu60-xsub",
+    )
 
 
 def test_file_may_name_the_preset(tmp_path: Path) -> None:
@@ -153,9 +194,22 @@ def test_file_may_name_the_preset(tmp_path: Path) -> None:
         pretrain.parse(["--config", str(file)])
 
 
-@pytest.mark.parametrize("preset", ["demo", "small", "ntu120-xset", "ablation-mfm", "ablation-mask-motion"])
-def test_printed_config_gives_the_same_config(preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = ["--preset", preset, "--seed", "5", "--views.mask.ratio", "[0.25,0.5]", "--optim.clip", "2.5"]
+@pytest.mark.parametrize(
+    "preset", ["demo", "small", "ntu120-xset", "ablation-mfm", "ablation-mask-motion"]
+)
+def test_printed_config_gives_the_same_config(
+    preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [
+        "--preset",
+        preset,
+        "--seed",
+        "5",
+        "--views.mask.ratio",
+        "[0.25,0.5]",
+        "--optim.clip",
+        "2.5",
+    ]
     file = tmp_path / "printed.yaml"
     file.write_text(printed(capsys, *chosen, "--print-config"))
     again = pretrain.parse(["--config", str(file), "--data", "somewhere"])
@@ -172,7 +226,9 @@ def test_config_of_a_run_is_the_whole_config(
     assert again == tiny_config(steps=1)
 
 
-def test_help_explains_every_field(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_every_field(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = " ".join(printed(capsys, "--help").partition("options:")[2].split())
     local = " ".join(printed(capsys, "--views.local.help").split())
@@ -185,3 +241,47 @@ def test_help_explains_every_field(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         assert len([word for word in words if not word.isupper()]) >= 2, entry.group()
     for name in leaves(LocalViewConfig):
         assert re.search(rf"--views.local.{name} \S+ [A-Z][^(]{{10,}}\(type:", local), name
+
+
+def test_the_seed_is_of_64_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "(type: int of 64 bits, default: 0)" in " ".join(printed(capsys, "--help").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        # never taken for the longer name
+        (["--optim.learning_rat", "1"], "did you mean optim.learning_rate?"),
+        (["--batchs", "4"], "did you mean batch?"),
+        (["--preset", "dmo"], "did you mean demo?"),
+    ],
+)
+def test_misspelt_options_are_refused_and_suggested(words, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        pretrain.parse(words)
+
+
+def test_misspelt_fields_of_a_file_are_suggested(tmp_path):
+    (tmp_path / "a.yaml").write_text("optim:\n  learning_rat: 1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape("did you mean optim.learning_rate?")):
+        pretrain.parse(["--config", str(tmp_path / "a.yaml")])
+
+
+@pytest.mark.parametrize("preset", ["demo", "small", "ntu60-xsub"])
+def test_help_shows_a_presets_defaults_and_no_classes(preset, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = pretrain.build_parser(preset).format_help()
+    assert "class_path" not in text
+    assert "Namespace" not in text
+    assert "Annotated" not in text
+    assert "(type: int >= 1, default: 3)" in text  # log.keep
+    batch = {"demo": 64, "small": 64, "ntu60-xsub": 768}[preset]
+    assert f"default: {batch})" in text
+    assert f"the preset {preset}" in " ".join(text.split())
+
+
+def test_config_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    path.write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UserError, match="configuration file is no text: give a YAML file"):
+        pretrain.parse(["--config", str(path)])

@@ -4,16 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slim_fast.evaluation.probe import online_knn
-from slim_fast.training.interrupt import Interrupt
+from slim_fast.evaluation.probe import compute_online_knn
 from slim_fast.training.trainer import Trainer
+from tests.training.processes import wait_for
 
 Outcome = Callable[[Path], dict[str, Any]]
 Same = Callable[[Any, Any], bool]
@@ -36,20 +35,14 @@ def signal_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, signal.
     return arrange
 
 
-def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
-    limit = time.monotonic() + 60
-    while not file.exists():
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < limit
-        time.sleep(0.005)
-
-
 def steps_of(folder: Path, field: str) -> list[int]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [record["step"] for record in records if field in record]
 
 
-def test_state_restored_between_any_two_steps_changes_nothing(tiny_trainer: Callable[..., Trainer], same: Same) -> None:
+def test_state_restored_between_any_two_steps_changes_nothing(
+    tiny_trainer: Callable[..., Trainer], same: Same
+) -> None:
     whole = tiny_trainer()
     losses = [whole.step(step)[0] for step in range(6)]
     trainer = tiny_trainer()
@@ -62,9 +55,15 @@ def test_state_restored_between_any_two_steps_changes_nothing(tiny_trainer: Call
 
 
 def test_another_seed_is_another_run(
-    run: Callable[..., int], tmp_path: Path, uninterrupted: dict[str, Any], outcome: Outcome, same: Same
+    run: Callable[..., int],
+    tmp_path: Path,
+    uninterrupted: dict[str, Any],
+    outcome: Outcome,
+    same: Same,
 ) -> None:
-    """The oracle of this file can tell runs apart; the same seed in another folder gives the same run."""
+    """The oracle of this file can tell runs apart; the same seed in another folder gives the same
+    run.
+    """
     assert run(out=tmp_path / "again") == 0
     assert run(out=tmp_path / "other", seed=1) == 0
     assert same(outcome(tmp_path / "again"), uninterrupted)
@@ -89,7 +88,11 @@ def test_stopping_and_resuming_changes_nothing(
         assert run() == 143
         said = capsys.readouterr().err.splitlines()[-1]
         saved = tmp_path / "run" / "checkpoints" / f"step-{stop:08d}.pt"
-        assert said == f"Stopped by SIGTERM after step {stop}; {saved} is saved. The same command resumes the run."
+        assert (
+            said
+            == f"Stopped by SIGTERM after step {stop}; {saved} is saved. The same command resumes "
+            "the run."
+        )
         assert saved.exists()
         assert not (tmp_path / "run" / "summary.json").exists()
     assert run() == 0
@@ -117,38 +120,13 @@ def test_signal_during_an_evaluation(
         calls += 1
         if calls == evaluation:
             os.kill(os.getpid(), signal.SIGTERM)
-        return online_knn(*arguments)
+        return compute_online_knn(*arguments)
 
-    monkeypatch.setattr("slim_fast.training.run.online_knn", evaluate)
+    monkeypatch.setattr("slim_fast.training.loop.compute_online_knn", evaluate)
     assert run() == 143
     assert f"after step {4 * evaluation};" in capsys.readouterr().err.splitlines()[-1]
     assert run() == 0
     assert calls == 2
-    assert same(outcome(tmp_path / "run"), uninterrupted)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_to_a_process(
-    number: signal.Signals,
-    start: Callable[..., "subprocess.Popen[str]"],
-    run: Callable[..., int],
-    tmp_path: Path,
-    uninterrupted: dict[str, Any],
-    outcome: Outcome,
-    same: Same,
-) -> None:
-    process = start(hold=4)
-    wait_for(tmp_path / "holding", process)
-    process.send_signal(number)
-    (tmp_path / "go").touch()
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + number
-    saved = tmp_path / "run" / "checkpoints" / "step-00000005.pt"  # the step under way was finished
-    assert error.splitlines()[-1] == (
-        f"Stopped by {number.name} after step 5; {saved} is saved. The same command resumes the run."
-    )
-    assert "Traceback" not in error
-    assert run() == 0
     assert same(outcome(tmp_path / "run"), uninterrupted)
 
 
@@ -185,47 +163,29 @@ def test_killed_while_writing_a_checkpoint(
 ) -> None:
     code = """
 import os, signal
-from slim_fast.training import checkpoint
+from slim_fast import writing
 replace = os.replace
 def dying(source, target):
     if "step-00000004" in str(source):
         open(source, "r+b").truncate(1000)
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
-checkpoint.os.replace = dying
+writing.os.replace = dying
 """
     process = start(code)
     assert process.wait(60) == -signal.SIGKILL
-    assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir() if f.suffix == ".tmp"]
+    assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir() if ".part" in f.name]
     assert run() == 0
     assert same(outcome(tmp_path / "run"), uninterrupted)
-    assert not list((tmp_path / "run").rglob("*.tmp"))
-
-
-def test_sigterm_before_the_first_step(start: Callable[..., "subprocess.Popen[str]"], run: Callable[..., int]) -> None:
-    code = """
-from slim_fast.training import run
-opened = run.open_data
-def slow(*arguments):
-    print("reading", flush=True)
-    time.sleep(30)
-    return opened(*arguments)
-run.open_data = slow
-"""
-    process = start(code)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "reading\n"
-    process.terminate()
-    error = process.communicate(timeout=20)[1]
-    assert process.returncode == 143
-    assert error.splitlines() == [
-        "Stopped by SIGTERM. The same command resumes from the last checkpoint, if one was written."
-    ]
-    assert run() == 0
+    assert not list((tmp_path / "run").rglob("*.part*"))
 
 
 def test_metrics_of_a_lost_stretch_are_forgotten(
-    unfinished: Path, run: Callable[..., int], outcome: Outcome, same: Same, uninterrupted: dict[str, Any]
+    unfinished: Path,
+    run: Callable[..., int],
+    outcome: Outcome,
+    same: Same,
+    uninterrupted: dict[str, Any],
 ) -> None:
     """As after a power cut: the last checkpoints are lost, the metrics hold a cut line."""
     for step in (6, 8):
@@ -234,15 +194,3 @@ def test_metrics_of_a_lost_stretch_are_forgotten(
         file.write('{"step": 9, "lo')
     assert run() == 0
     assert same(outcome(unfinished), uninterrupted)
-
-
-def test_second_signal_ends_at_once() -> None:
-    with Interrupt() as interrupt:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.requested == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with Interrupt() as interrupt:
-        assert interrupt.requested is None
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slim_fast.data.cache import CacheWriter, ClipCache
+from slim_fast.data import CacheWriter, ClipCache
 from slim_fast.data.clips import Clip
 from slim_fast.skeletons import get_topology
 from slim_fast.views.store import FrameStore
@@ -20,7 +20,8 @@ MakeStore = Callable[..., FrameStore]
 @pytest.fixture
 def surprise() -> Callable[..., float]:
     def of(counts: Tensor, expected: Tensor | None = None) -> float:
-        """How many standard deviations too uneven (n,) counts are: χ², made normal after Wilson and Hilferty.
+        """How many standard deviations too uneven (n,) counts are: χ², made normal after Wilson and
+        Hilferty.
 
         expected: (n,) proportional to the expected counts; None: all alike.
         """
@@ -37,12 +38,18 @@ def surprise() -> Callable[..., float]:
 
 @pytest.fixture
 def walker() -> Callable[..., np.ndarray]:
-    def make(frames: int, joints: int = 25, channels: int = 3, people: int = 1, seed: int = 0) -> np.ndarray:
+    def make(
+        frames: int, joints: int = 25, channels: int = 3, people: int = 1, seed: int = 0
+    ) -> np.ndarray:
         """(T, V, C, M) float32: people that stand apart, away from the origin, and move slowly."""
         rng = np.random.default_rng(seed)
-        shape = rng.normal(0, 0.4, (1, joints, channels, people)) + rng.normal(3, 0.5, (1, 1, channels, people))
+        shape = rng.normal(0, 0.4, (1, joints, channels, people)) + rng.normal(
+            3, 0.5, (1, 1, channels, people)
+        )
         path = np.cumsum(rng.normal(0, 0.02, (frames, 1, channels, people)), axis=0)
-        return (shape + path + rng.normal(0, 0.01, (frames, joints, channels, people))).astype(np.float32)
+        return (shape + path + rng.normal(0, 0.01, (frames, joints, channels, people))).astype(
+            np.float32
+        )
 
     return make
 
@@ -50,7 +57,10 @@ def walker() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def make_store(tmp_path: Path) -> MakeStore:
     def make(
-        clips: Sequence[np.ndarray], topology: str = "ntu-25", channels: str = "xyz", **options: object
+        clips: Sequence[np.ndarray],
+        topology: str = "ntu-25",
+        channels: str = "xyz",
+        **options: object,
     ) -> FrameStore:
         path = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
         with CacheWriter(path, get_topology(topology), channels) as writer:

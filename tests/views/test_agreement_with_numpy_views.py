@@ -1,4 +1,6 @@
-"""The batched views and the per-sample numpy baseline, written apart from each other, agree in distribution."""
+"""The batched views and the per-sample numpy baseline, written apart from each other, agree in
+distribution.
+"""
 
 import math
 
@@ -8,22 +10,28 @@ import torch
 
 from benchmarks.baselines import numpy_views
 from slim_fast.skeletons import get_topology
-from slim_fast.views.frames import crop, extended_length, fold, window_positions
+from slim_fast.views.augment import AugmentConfig
 from slim_fast.views.masks import TubeMasker
 from slim_fast.views.pipeline import ViewSampler, ViewsConfig
-from slim_fast.views.stream import Stream
+from slim_fast.views.random_stream import RandomStream
 
 TOPOLOGY = get_topology("ntu-25")
 WINDOWS, COUNTS = (64, 32, 16, 8), (2, 2, 4, 2)
+STILL = AugmentConfig(
+    mirror=0.0, scale=0.0, rotate=0.0, noise_probability=(0.0, 0.0, 0.0), flatten=0.0
+)
+PLAIN = ViewsConfig(augment=STILL)
 
 
 def assert_same_mean(ours: np.ndarray, theirs: np.ndarray, what: str, slack: float = 0.0) -> None:
-    """Columns of independent rows: means within five standard errors (plus `slack`) of each other."""
+    """Columns of independent rows: means within five standard errors (and slack) of each other."""
     a, b = (np.asarray(x, dtype=np.float64).reshape(len(x), -1) for x in (ours, theirs))
     error = np.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
     off = np.abs(a.mean(0) - b.mean(0))
     worst = int(np.argmax(off - 5 * error))
-    assert (off <= 5 * error + slack + 1e-9).all(), f"{what}: {a.mean(0)[worst]} and {b.mean(0)[worst]}"
+    assert (off <= 5 * error + slack + 1e-9).all(), (
+        f"{what}: {a.mean(0)[worst]} and {b.mean(0)[worst]}"
+    )
 
 
 def runs(masks: np.ndarray, axis: int) -> np.ndarray:
@@ -38,12 +46,15 @@ def runs(masks: np.ndarray, axis: int) -> np.ndarray:
 def test_tube_masks(tokens, min_area, ratio):
     many = 600
     rng = np.random.default_rng(0)
-    theirs = np.stack([numpy_views.tube_mask(tokens, TOPOLOGY, ratio, min_area, 100, rng) for _ in range(many)])
+    theirs = np.stack(
+        [numpy_views.tube_mask(tokens, TOPOLOGY, ratio, min_area, 100, rng) for _ in range(many)]
+    )
     budget = torch.full((5 * many,), int(ratio * tokens * 25))
     rows = torch.ones_like(budget)
-    masker, stream = TubeMasker(TOPOLOGY), Stream.of(0, torch.arange(len(budget)))
+    masker, stream = TubeMasker(TOPOLOGY), RandomStream.of(0, torch.arange(len(budget)))
     ours = masker(budget, tokens * rows, min_area * rows, 100, stream).numpy()
-    # With fewer cells left than the smallest area, the baseline asks for what is left, we (as the release does) for an
+    # With fewer cells left than the smallest area, the baseline asks for what is left, we (as the
+    # release does) for an
     # area between the two: this touches a mask's last few cells.
     slack = 0.01
     cells = tokens * 25
@@ -59,32 +70,36 @@ def test_tube_masks(tokens, min_area, ratio):
     assert_same_mean(*apart, "strangers masked together", 2 * slack)
 
 
-@pytest.mark.parametrize("frames", [30, 160, 300])
-def test_frames(frames):
+@pytest.mark.parametrize("frames", [12, 30, 80, 160, 300])
+def test_frames(frames, make_store):
     """Positions in time of a global view and of each local view around it, slot by slot."""
     many = 3000
     rng = np.random.default_rng(1)
-    long = numpy_views.lengthen(np.arange(frames, dtype=np.float32)[:, None, None])
+    clip = np.arange(frames, dtype=np.float32)[:, None, None]
+    clip = numpy_views.lengthen(clip) if frames < 16 else clip
     theirs: dict[int, list] = {window: [] for window in WINDOWS}
     for _ in range(many):
-        start, length = numpy_views.crop(0, len(long), 64, (0.5, 1.0), rng)
-        theirs[64].append(numpy_views.resample(long[start : start + length], 64, rng)[:, 0, 0])
+        start, length = numpy_views.crop(0, len(clip), 64, (0.5, 1.0), rng)
+        drawn = start + numpy_views.window_positions(length, 64, rng)
+        theirs[64].append(numpy_views.frames_at(clip, drawn)[:, 0, 0])
+        first, last = int(drawn[0]), int(np.ceil(drawn[-1]))
         for window in WINDOWS[1:]:
-            inner, span = numpy_views.crop(start, length, window, numpy_views.WINDOWS[window].share, rng)
-            theirs[window].append(numpy_views.resample(long[inner : inner + span], window, rng)[:, 0, 0])
+            inner, span = numpy_views.crop(
+                first, last - first + 1, window, numpy_views.WINDOWS[window].fraction, rng
+            )
+            position = inner + numpy_views.window_positions(span, window, rng)
+            theirs[window].append(numpy_views.frames_at(clip, position)[:, 0, 0])
 
-    keys = Stream.of(2, torch.arange(5 * many))
-    count = torch.full((5 * many,), frames)
-    start, length = crop(extended_length(count), 64, (0.5, 1.0), keys.fold(0))
+    ramp = np.broadcast_to(
+        1 + np.arange(frames, dtype=np.float32)[:, None, None, None], (frames, 25, 3, 1)
+    )
+    batch = ViewSampler(make_store([ramp] * 1000), PLAIN, 0)
+    drawn = [
+        [group.clips[:, :1, :, 0, 0].flatten(0, 1) for group in batch(torch.arange(1000), s).groups]
+        for s in range(15)
+    ]
     for number, window in enumerate(WINDOWS):
-        begin, span = start, length
-        if number:
-            inner, span = crop(length, window, numpy_views.WINDOWS[window].share, keys.fold(number))
-            begin = start + inner
-        position = begin[:, None] + window_positions(span, window, keys.fold(10 + number))
-        below = fold(position.long(), count[:, None]).float()
-        above = fold(position.long() + 1, count[:, None]).float()
-        ours = torch.lerp(below, above, position - position.floor()).numpy()
+        ours = torch.cat([views[number] for views in drawn]).numpy()
         other = np.stack(theirs[window])
         assert_same_mean(ours, other, f"{window} frames")
         assert_same_mean(ours**2, other**2, f"{window} frames, squared")
@@ -122,7 +137,9 @@ def test_augmented_views(make_store, walker):
 def test_masks_of_whole_samples(make_store, walker):
     clips = [walker(150, seed=i) for i in range(8)]
     rng = np.random.default_rng(4)
-    baseline = [numpy_views.sample_batch([c[..., 0] for c in clips], TOPOLOGY, rng).masks for _ in range(12)]
+    baseline = [
+        numpy_views.sample_batch([c[..., 0] for c in clips], TOPOLOGY, rng).masks for _ in range(12)
+    ]
     sampler = ViewSampler(make_store(clips), ViewsConfig(), 0)
     batches = [sampler(torch.arange(8), step).groups for step in range(60)]
     for number, window in enumerate(WINDOWS):
@@ -132,5 +149,7 @@ def test_masks_of_whole_samples(make_store, walker):
         whole = [(s == 0).mean(1) for s in shares]
         assert_same_mean(*whole, f"{window} frames: not masked")
         for power in (1, 2):
-            assert_same_mean(*((s**power).mean(1) for s in shares), f"{window} frames: share ** {power}", 0.01)
+            assert_same_mean(
+                *((s**power).mean(1) for s in shares), f"{window} frames: share ** {power}", 0.01
+            )
     assert math.isclose(np.mean(shares[0] > 0), 1.0)

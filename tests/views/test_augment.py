@@ -1,4 +1,6 @@
-"""Mirroring, bone scaling, rotation and noise: what each keeps and what it changes, on every topology."""
+"""Mirroring, bone scaling, rotation and noise: what each keeps and what it changes, on every
+topology.
+"""
 
 import itertools
 import math
@@ -11,9 +13,15 @@ from torch import Tensor
 
 from slim_fast.skeletons import Topology, get_topology, topology_names
 from slim_fast.views.augment import AugmentConfig, SkeletonAugmenter
-from slim_fast.views.stream import Stream
+from slim_fast.views.random_stream import RandomStream
 
-OFF = {"mirror": 0.0, "scale": 0.0, "rotate": 0.0, "noise_probability": (0.0, 0.0, 0.0), "flatten": 0.0}
+OFF = {
+    "mirror": 0.0,
+    "scale": 0.0,
+    "rotate": 0.0,
+    "noise_probability": (0.0, 0.0, 0.0),
+    "flatten": 0.0,
+}
 NTU = get_topology("ntu-25")
 
 
@@ -25,8 +33,8 @@ def views(topology: Topology, channels: int = 3, count: int = 6, window: int = 4
     return torch.randn(count, window, topology.num_joints, channels) + 1
 
 
-def streams(count: int) -> Stream:
-    return Stream.of(0, torch.arange(count))
+def streams(count: int) -> RandomStream:
+    return RandomStream.of(0, torch.arange(count))
 
 
 def bones(clips: Tensor, topology: Topology) -> Tensor:
@@ -53,14 +61,18 @@ def test_mirroring_swaps_sides_and_negates_x_and_twice_is_the_identity(topology,
 def test_nothing_drawn_changes_nothing(topology):
     clips = views(topology)
     assert torch.equal(augmenter(topology)(clips, streams(6)), clips)
-    assert torch.equal(augmenter(topology, scale=1.0, scale_range=(1.0, 1.0))(clips, streams(6)), clips)
+    assert torch.equal(
+        augmenter(topology, scale=1.0, scale_range=(1.0, 1.0))(clips, streams(6)), clips
+    )
 
 
 @pytest.mark.parametrize("channels", ["xyz", "xy"])
 def test_rotation_keeps_bone_lengths_and_distances_from_the_origin(topology, channels):
     clips = views(topology, len(channels))
     turned = augmenter(topology, channels, rotate=1.0)(clips, streams(6))
-    torch.testing.assert_close(bones(turned, topology).norm(dim=-1), bones(clips, topology).norm(dim=-1))
+    torch.testing.assert_close(
+        bones(turned, topology).norm(dim=-1), bones(clips, topology).norm(dim=-1)
+    )
     torch.testing.assert_close(turned.norm(dim=-1), clips.norm(dim=-1))
     assert (turned - clips).abs().amax((1, 2, 3)).min() > 1e-3
     assert torch.equal(augmenter(topology, channels, rotate=1.0)(clips, streams(6)), turned)
@@ -70,7 +82,9 @@ def test_rotation_is_rigid_and_no_mirror(topology):
     matrix = augmenter(topology, rotate=1.0, tilt=0.8, turn=3.0).rotations(streams(50)).double()
     identity = torch.eye(3, dtype=torch.float64).expand(50, 3, 3)
     torch.testing.assert_close(matrix @ matrix.mT, identity, atol=1e-6, rtol=0)
-    torch.testing.assert_close(torch.linalg.det(matrix), torch.ones(50, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.linalg.det(matrix), torch.ones(50, dtype=torch.float64), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("up", ["y", "-y", "z", "-z"])
@@ -90,10 +104,16 @@ def test_the_turn_is_about_the_vertical_and_uniform(up, surprise):
 def test_the_tilt_is_about_both_level_axes_and_uniform(up, surprise):
     topology = Topology.from_dict(NTU.to_dict() | {"up": up})
     many = 20_000
-    matrix = augmenter(topology, rotate=1.0, tilt=0.3, turn=0.0).rotations(streams(many)).double().numpy()
+    matrix = (
+        augmenter(topology, rotate=1.0, tilt=0.3, turn=0.0)
+        .rotations(streams(many))
+        .double()
+        .numpy()
+    )
     vertical = "xyz".index(up[-1])
     level = 3 - vertical
-    # Row vectors turn about x first, which leaves e_x to the second turn: its angle, undone, leaves a turn about x.
+    # Row vectors turn about x first, which leaves e_x to the second turn: its angle, undone, leaves
+    # a turn about x.
     second = np.arctan2(matrix[:, 0, vertical], matrix[:, 0, 0])
     undo = np.zeros((many, 3, 3))
     undo[:, level, level] = 1
@@ -123,16 +143,22 @@ def test_bone_scaling_keeps_directions_sides_and_the_root(topology, channels):
         direction = torch.nn.functional.normalize(clips[:, :, child], dim=-1)
         clips[:, :, child] = clips[:, :, parent] + direction * (0.5 + torch.rand(40, 4, 1))
     scaled = augmenter(topology, channels, scale=1.0)(clips, streams(40))
-    torch.testing.assert_close(scaled[:, :, topology.root], clips[:, :, topology.root], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        scaled[:, :, topology.root], clips[:, :, topology.root], rtol=1e-6, atol=1e-6
+    )
     before, after = bones(clips, topology), bones(scaled, topology)
     factor = after.norm(dim=-1) / before.norm(dim=-1)
-    torch.testing.assert_close(after, before * factor[..., None], rtol=1e-4, atol=1e-5)  # no bone turns
-    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor), rtol=1e-4, atol=1e-4)  # nor changes in time
+    # no bone turns
+    torch.testing.assert_close(after, before * factor[..., None], rtol=1e-4, atol=1e-5)
+    # nor changes in time
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor), rtol=1e-4, atol=1e-4)
     assert factor.min() > 0.85 - 1e-4
     assert factor.max() < 1.15 + 1e-4
     number = {child: i for i, (child, _) in enumerate(topology.bones)}
     for child, i in number.items():
-        torch.testing.assert_close(factor[:, 0, i], factor[:, 0, number[topology.mirror[child]]], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            factor[:, 0, i], factor[:, 0, number[topology.mirror[child]]], rtol=1e-4, atol=1e-4
+        )
     kinds = {re.sub("^(left|right)_", "", part): joints for part, joints in topology.parts.items()}
     for kind, joints in kinds.items():
         inside = factor[:, 0, [number[joint] for joint in joints if joint in number]]
@@ -153,7 +179,7 @@ def test_scaling_factors_are_uniform_and_independent(surprise):
 
 
 def test_each_is_drawn_half_of_the_time_independently_and_anew_for_every_view(surprise):
-    stream = Stream.of(0, torch.arange(4000)[:, None]).fold(torch.arange(5))
+    stream = RandomStream.of(0, torch.arange(4000)[:, None]).fold_in(torch.arange(5))
     both = SkeletonAugmenter(NTU, "xyz", AugmentConfig())
     matrix, side = both.joint_matrices(stream)
     scaled = (matrix - matrix.round()).abs().amax((-1, -2)) > 1e-4
@@ -179,7 +205,10 @@ def test_mirroring_comes_first_then_scaling_then_rotation(topology, channels):
 
 def test_a_view_is_augmented_alike_in_any_company():
     config = AugmentConfig(noise_probability=(1.0, 1.0, 1.0))
-    augment, stream = SkeletonAugmenter(NTU, "xyz", config), Stream.of(0, torch.arange(30)).fold(1)
+    augment, stream = (
+        SkeletonAugmenter(NTU, "xyz", config),
+        RandomStream.of(0, torch.arange(30)).fold_in(1),
+    )
     clips, kind = views(NTU, count=30), torch.arange(30) % 3
     together = augment.add_noise(augment(clips, stream), kind, stream)
     some = torch.tensor([17, 3])
@@ -187,7 +216,9 @@ def test_a_view_is_augmented_alike_in_any_company():
     torch.testing.assert_close(alone, together[some], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "sigma", "probability"), [(0, 0.01, 1.0), (1, 0.05, 0.1), (2, 0.01, 0.5)])
+@pytest.mark.parametrize(
+    ("kind", "sigma", "probability"), [(0, 0.01, 1.0), (1, 0.05, 0.1), (2, 0.01, 0.5)]
+)
 def test_noise_has_the_configured_strength_and_frequency(kind, sigma, probability):
     many = 4000
     augment = SkeletonAugmenter(NTU, "xyz", AugmentConfig(flatten=0.0))
@@ -200,7 +231,8 @@ def test_noise_has_the_configured_strength_and_frequency(kind, sigma, probabilit
     count = drawn.numel()
     assert abs(drawn.mean()) < 5 * sigma / math.sqrt(count)
     assert abs(drawn.std() / sigma - 1) < 5 / math.sqrt(2 * count)
-    for shifted in (drawn.roll(1, 1), drawn.roll(1, 2), drawn.roll(1, 3), drawn.roll(1, 0)):  # frames, joints, axes
+    # frames, joints, axes
+    for shifted in (drawn.roll(1, 1), drawn.roll(1, 2), drawn.roll(1, 3), drawn.roll(1, 0)):
         assert abs((drawn * shifted).mean() / sigma**2) < 5 / math.sqrt(count)
 
 
@@ -221,16 +253,23 @@ def test_one_axis_of_second_global_views_is_zeroed_now_and_then(surprise):
 @pytest.mark.parametrize("channels", ["xyc", "xyzc"])
 def test_noise_leaves_the_confidence_alone(channels):
     clips = torch.rand(20, 4, 25, len(channels))
-    augment, kind = SkeletonAugmenter(NTU, channels, AugmentConfig()), torch.zeros(20, dtype=torch.int64)
+    augment, kind = (
+        SkeletonAugmenter(NTU, channels, AugmentConfig()),
+        torch.zeros(20, dtype=torch.int64),
+    )
     noisy = augment.add_noise(clips, kind, streams(20))
     assert torch.equal(noisy[..., -1], clips[..., -1])
     assert ((noisy[..., :-1] - clips[..., :-1]).abs().amax((1, 2)) > 0).all()
 
 
 def test_noise_neither_touches_its_input_nor_needs_it_contiguous():
-    clips = torch.rand(4, 25, 10, 2, 3).permute(3, 2, 0, 1, 4)  # (2, 10, w, V, C), the views not last to vary
+    # (2, 10, w, V, C), the views not last to vary
+    clips = torch.rand(4, 25, 10, 2, 3).permute(3, 2, 0, 1, 4)
     before = clips.clone()
-    augment, stream = SkeletonAugmenter(NTU, "xyz", AugmentConfig()), Stream.of(0, torch.arange(20).view(2, 10))
+    augment, stream = (
+        SkeletonAugmenter(NTU, "xyz", AugmentConfig()),
+        RandomStream.of(0, torch.arange(20).view(2, 10)),
+    )
     kind = (torch.arange(20) % 3).view(2, 10)
     noisy = augment.add_noise(clips, kind, stream)
     assert torch.equal(clips, before)

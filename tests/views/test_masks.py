@@ -1,4 +1,4 @@
-"""Tube, random and motion-aware masks: exact distributions on tiny grids, invariants on real ones."""
+"""Tube, random and motion-aware masks: exact distributions on tiny grids, invariants on real."""
 
 import math
 from collections import defaultdict
@@ -11,24 +11,37 @@ from torch import Tensor
 
 from slim_fast.skeletons import Topology, get_topology, topology_names
 from slim_fast.views.masks import TubeMasker, motion_masks, random_masks, shuffle, stratified_ratios
-from slim_fast.views.stream import Stream
+from slim_fast.views.random_stream import RandomStream
 
 # Runs follow the part's order: joints 0 and 1 are neighbours in the tree, but not in the part.
 TINY = Topology(
-    "tiny", ("a", "b", "c", "d"), (-1, 0, 0, 2), (0, 1, 2, 3), {"trunk": (0, 2, 1), "leg": (3,)}, centre=0
-)  # fmt: skip
+    "tiny",
+    ("a", "b", "c", "d"),
+    (-1, 0, 0, 2),
+    (0, 1, 2, 3),
+    {"trunk": (0, 2, 1), "leg": (3,)},
+    centre=0,
+)
 NTU = get_topology("ntu-25")
 
 
-def tubes(topology: Topology, budget: Tensor, tokens: int, min_area: int, max_area: int, seed: int = 0) -> Tensor:
+def tubes(
+    topology: Topology, budget: Tensor, tokens: int, min_area: int, max_area: int, seed: int = 0
+) -> Tensor:
     rows = torch.ones_like(budget)
     return TubeMasker(topology)(
-        budget, tokens * rows, min_area * rows, max_area, Stream.of(seed, torch.arange(len(budget)))
+        budget,
+        tokens * rows,
+        min_area * rows,
+        max_area,
+        RandomStream.of(seed, torch.arange(len(budget))),
     )
 
 
 def heights(width: int, low: int, high: int, tokens: int) -> dict[int, float]:
-    """Probability of each duration: area uniform between low and high, round(area / width) clamped to 1..tokens."""
+    """Probability of each duration: area uniform between low and high, round(area / width) clamped
+    to 1..tokens.
+    """
     if low == high:
         return {min(max(round(low / width), 1), tokens): 1.0}
     low, high = sorted((low, high))
@@ -40,8 +53,12 @@ def heights(width: int, low: int, high: int, tokens: int) -> dict[int, float]:
     return found
 
 
-def proposals(topology: Topology, left: int, tokens: int, min_area: int, max_area: int) -> dict[frozenset, float]:
-    """Every tube, a set of (time, joint), and how probable it is to be proposed while `left` cells may be masked."""
+def proposals(
+    topology: Topology, left: int, tokens: int, min_area: int, max_area: int
+) -> dict[frozenset, float]:
+    """Every tube, a set of (time, joint), and how probable it is to be proposed while `left` cells
+    may be masked.
+    """
     found: dict[frozenset, float] = defaultdict(float)
     for part in topology.parts.values():
         for width in range(1, len(part) + 1):
@@ -50,13 +67,23 @@ def proposals(topology: Topology, left: int, tokens: int, min_area: int, max_are
                 starts = tokens - height + 1
                 for run in range(runs):
                     for start in range(starts):
-                        tube = {(t, j) for t in range(start, start + height) for j in part[run : run + width]}
-                        found[frozenset(tube)] += chance / (len(topology.parts) * len(part) * runs * starts)
+                        tube = {
+                            (t, j)
+                            for t in range(start, start + height)
+                            for j in part[run : run + width]
+                        }
+                        found[frozenset(tube)] += chance / (
+                            len(topology.parts) * len(part) * runs * starts
+                        )
     return found
 
 
-def exact_distribution(topology: Topology, budget: int, tokens: int, min_area: int, max_area: int) -> dict:
-    """Probability of every mask, by following every path of accepted tubes; ten refusals in a row end one."""
+def exact_distribution(
+    topology: Topology, budget: int, tokens: int, min_area: int, max_area: int
+) -> dict:
+    """Probability of every mask, by following every path of accepted tubes; ten refusals in a row
+    end one.
+    """
     result: dict[frozenset, float] = defaultdict(float)
     growing = {frozenset(): 1.0}
     while growing:
@@ -72,15 +99,28 @@ def exact_distribution(topology: Topology, budget: int, tokens: int, min_area: i
         stop = max(refused, 0.0) ** 10 if left else 1.0
         result[mask] += chance * stop
         for larger, probability in taken.items():
-            growing[larger] = growing.get(larger, 0.0) + chance * (1 - stop) * probability / (1 - refused)
+            growing[larger] = growing.get(larger, 0.0) + chance * (1 - stop) * probability / (
+                1 - refused
+            )
     return result
 
 
 @pytest.mark.parametrize(
     ("budget", "tokens", "min_area", "max_area"),
-    [(1, 2, 1, 4), (1, 2, 3, 4), (2, 2, 1, 1), (3, 2, 1, 4), (5, 2, 2, 4), (7, 2, 2, 4), (6, 3, 6, 6), (3, 1, 1, 2)],
+    [
+        (1, 2, 1, 4),
+        (1, 2, 3, 4),
+        (2, 2, 1, 1),
+        (3, 2, 1, 4),
+        (5, 2, 2, 4),
+        (7, 2, 2, 4),
+        (6, 3, 6, 6),
+        (3, 1, 1, 2),
+    ],
 )
-def test_tube_masks_have_exactly_the_distribution_of_their_definition(budget, tokens, min_area, max_area, surprise):
+def test_tube_masks_have_exactly_the_distribution_of_their_definition(
+    budget, tokens, min_area, max_area, surprise
+):
     many = 40_000
     expected = exact_distribution(TINY, budget, tokens, min_area, max_area)
     assert sum(expected.values()) == pytest.approx(1)
@@ -152,7 +192,7 @@ def test_the_whole_grid_can_be_masked():
 def test_views_of_several_lengths_at_once_are_masked_as_if_alone():
     tokens = torch.tensor([8, 4, 2, 1]).repeat(10)
     budget = (torch.linspace(0, 0.9, 40) * tokens * 25).long()
-    stream, masker = Stream.of(3, torch.arange(40)), TubeMasker(NTU)
+    stream, masker = RandomStream.of(3, torch.arange(40)), TubeMasker(NTU)
     together = masker(budget, tokens, tokens, 100, stream)
     assert together.shape == (40, 8, 25)
     for i in range(40):
@@ -176,7 +216,7 @@ def test_no_views_give_no_masks():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 1000])
 def test_one_ratio_comes_from_each_stratum(count):
-    ratios = stratified_ratios(count, (0.5, 0.9), Stream.of(1))
+    ratios = stratified_ratios(count, (0.5, 0.9), RandomStream.of(1))
     assert ratios.shape == (count,)
     place = (ratios.double() - 0.5) / 0.4 * count
     assert ((place - torch.arange(count)) > -1e-3).all()
@@ -184,7 +224,7 @@ def test_one_ratio_comes_from_each_stratum(count):
 
 
 def test_ratios_are_uniform_within_their_stratum(surprise):
-    ratios = stratified_ratios(20_000, (0.5, 0.9), Stream.of(2)).double()
+    ratios = stratified_ratios(20_000, (0.5, 0.9), RandomStream.of(2)).double()
     inside = ((ratios - 0.5) / 0.4 * 20_000 - torch.arange(20_000)).clamp(0, 0.999)
     assert surprise(torch.bincount((inside * 10).long(), minlength=10)) < 5
 
@@ -193,7 +233,7 @@ def test_shuffling_permutes_uniformly(surprise):
     values = torch.arange(4)
     places = torch.zeros(4, 4)
     for seed in range(4000):
-        shuffled = shuffle(values, Stream.of(seed))
+        shuffled = shuffle(values, RandomStream.of(seed))
         places[values, shuffled] += 1
     assert (places.sum(0) == 4000).all()
     assert surprise(places.flatten()) < 5
@@ -203,9 +243,11 @@ def test_shuffling_permutes_uniformly(surprise):
 def test_random_masks_meet_their_budget_exactly_and_uniformly(tokens, surprise):
     cells = tokens * 17
     budget = torch.arange(cells + 1).repeat(60)
-    masks = random_masks(budget, tokens, 17, Stream.of(0, torch.arange(len(budget))))
+    masks = random_masks(budget, tokens, 17, RandomStream.of(0, torch.arange(len(budget))))
     assert torch.equal(masks.sum((1, 2)), budget)
-    single = random_masks(torch.ones(20_000, dtype=torch.int64), tokens, 17, Stream.of(1, torch.arange(20_000)))
+    single = random_masks(
+        torch.ones(20_000, dtype=torch.int64), tokens, 17, RandomStream.of(1, torch.arange(20_000))
+    )
     assert surprise(single.sum(0).flatten()) < 5
 
 
@@ -215,17 +257,36 @@ def test_motion_masks_meet_their_budget_exactly_and_prefer_what_moves(tokens, su
     many, joints, patch = 40_000, 5, 8
     view = torch.rand(1, tokens * patch, joints, 3) * torch.linspace(0.0, 2.0, joints)[:, None]
     motion = (view[:, 1:] - view[:, :-1]).abs()
-    motion = torch.cat([torch.zeros(1, 1, joints, 3), motion], 1).view(1, tokens, patch, joints, 3).mean((2, 4))
+    motion = (
+        torch.cat([torch.zeros(1, 1, joints, 3), motion], 1)
+        .view(1, tokens, patch, joints, 3)
+        .mean((2, 4))
+    )
     expected = (motion / motion.max() / 0.75).flatten().softmax(0)
     views, ones = view.expand(many, -1, -1, -1), torch.ones(many, dtype=torch.int64)
-    masks = motion_masks(views, ones, patch, 0.75, Stream.of(0, torch.arange(many)))
+    masks = motion_masks(views, ones, patch, 0.75, RandomStream.of(0, torch.arange(many)))
     assert surprise(masks.sum(0).flatten(), expected) < 5
     budget = torch.arange(tokens * joints + 1)
-    masks = motion_masks(views[: len(budget)], budget, patch, 0.75, Stream.of(1, budget))
+    masks = motion_masks(views[: len(budget)], budget, patch, 0.75, RandomStream.of(1, budget))
     assert torch.equal(masks.sum((1, 2)), budget)
 
 
 def test_motion_masks_of_a_still_clip_are_uniform(surprise):
     many = 20_000
-    masks = motion_masks(torch.ones(many, 16, 5, 3), torch.ones(many).long(), 8, 0.75, Stream.of(0, torch.arange(many)))
+    masks = motion_masks(
+        torch.ones(many, 16, 5, 3),
+        torch.ones(many).long(),
+        8,
+        0.75,
+        RandomStream.of(0, torch.arange(many)),
+    )
     assert surprise(masks.sum(0).flatten()) < 5
+
+
+def test_a_joint_that_is_lost_does_not_count_as_moving(surprise):
+    views = torch.ones(4000, 16, 3, 3)
+    views[:, 4:12:2, 1] = 0  # appears and disappears, far from the origin
+    counts = motion_masks(
+        views, torch.ones(4000, dtype=torch.int64), 8, 0.75, RandomStream.of(0, torch.arange(4000))
+    ).sum(0)
+    assert surprise(counts.flatten()) < 5

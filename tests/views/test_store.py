@@ -16,10 +16,13 @@ def everything(store: FrameStore, clip: int, person_draw: float) -> np.ndarray:
 
 
 def test_tracks_hold_every_persons_frames(make_store, walker):
-    clips = [walker(7), walker(1, seed=1), walker(20, people=2, seed=2), walker(5, people=3, seed=3)]
-    store = make_store(clips)
+    store = make_store(
+        [walker(7), walker(1, seed=1), walker(20, people=2, seed=2), walker(5, people=3, seed=3)],
+        people=3,
+    )
     assert len(store) == 4
-    for number, positions in enumerate(clips):
+    for number in range(4):
+        positions = store.cache.clip(number)
         people = positions.shape[3]
         for person in range(people):
             seen = everything(store, number, (person + 0.5) / people)
@@ -42,12 +45,45 @@ def test_a_joint_at_the_origin_is_no_absence(make_store, walker):
 
 
 def test_people_are_chosen_evenly(make_store, walker, surprise):
-    store = make_store([walker(2, people=3)])
+    store = make_store([walker(2, people=3)], people=3)
     u = torch.arange(3000) / 3000
     tracks = store.tracks(torch.zeros(3000, dtype=torch.int64), u)
     assert torch.equal(tracks, torch.arange(3).repeat_interleave(1000))
     top = torch.tensor([1 - 2.0**-24])
     assert store.tracks(torch.tensor([0]), top).item() == 2
+
+
+def test_the_first_people_of_the_cache_are_shown(make_store, walker):
+    clips = [walker(9, people=3, seed=1), walker(9, seed=2), walker(9, people=5, seed=3)]
+    for most in (1, 2, 4):
+        store = make_store(clips, people=most)
+        for number in (0, 2):
+            ranked = store.cache.clip(number)
+            shown = min(most, ranked.shape[3])
+            for person in range(shown):
+                assert np.array_equal(
+                    everything(store, number, (person + 0.5) / shown), ranked[..., person]
+                )
+
+
+def test_a_person_is_centred_where_the_centre_is_first_seen(make_store, walker):
+    late, never = walker(9, people=2, seed=1), walker(9, seed=2)
+    late[:3, 1, :, 0] = 0
+    never[:, 1] = 0
+    never[0, 4:9] = 0
+    store = make_store([late, walker(9), never])
+    assert not store.is_complete
+    ranked = store.cache.clip(0)
+    whole = int(np.argmax(ranked[0, 1].any(0)))  # the person who was never lost
+    origins = [
+        store.origins(store.tracks(torch.tensor([0]), torch.tensor([u])))[0].numpy()
+        for u in (0.1, 0.9)
+    ]
+    assert np.array_equal(origins[1 - whole], ranked[3, 1, :, 1 - whole])
+    assert np.array_equal(origins[whole], ranked[0, 1, :, whole])
+    seen = np.r_[0, 2:4, 9:25]
+    mean = store.origins(store.tracks(torch.tensor([2]), torch.tensor([0.5])))[0].numpy()
+    np.testing.assert_allclose(mean, never[0, seen, :, 0].mean(0), rtol=1e-5)
 
 
 def test_a_part_of_the_clips_counts_within_itself(make_store, walker):

@@ -1,30 +1,25 @@
-"""Readers of the field's formats, one module each; `open_source` picks the one that fits the content."""
-
-from __future__ import annotations
+"""Readers of data sets, one module a format; `open_source` picks one by the content."""
 
 from pathlib import Path
 
 from slim_fast.data.cache import is_cache
 from slim_fast.data.readers import agcn, clips_npz, frames_npz, ntu_raw, pyskl, train_test_npz
 from slim_fast.data.readers.source import Options, Problem, Reader, Source
+from slim_fast.data.readers.stream import explain_damage
 from slim_fast.errors import UserError
 
 __all__ = ["READERS", "Options", "Problem", "Reader", "Source", "detect", "open_source"]
 
-# the plain npz of clips takes every npz, so it comes last
-READERS: tuple[Reader, ...] = (
-    ntu_raw.READER,
-    train_test_npz.READER,
-    frames_npz.READER,
-    pyskl.READER,
-    agcn.READER,
-    clips_npz.READER,
-)
+# clips_npz recognises every npz, so it comes last
+FORMATS = (ntu_raw, train_test_npz, frames_npz, pyskl, agcn, clips_npz)
+READERS: tuple[Reader, ...] = tuple(module.READER for module in FORMATS)
 
 
-def detect(path: Path) -> Reader:
-    """The reader whose format `path` has, judged by content. Raises UserError saying what was looked for."""
-    if not path.exists():
+def detect_format(path: Path) -> Reader:
+    """The reader of a path's format, by content. Raises: UserError that lists known formats."""
+    with explain_damage(path):
+        exists = path.exists()
+    if not exists:
         raise UserError(f"{path} does not exist")
     if is_cache(path):
         raise UserError(f"{path} is a clip cache already: nothing to convert")
@@ -32,10 +27,11 @@ def detect(path: Path) -> Reader:
         if reader.recognises(path):
             return reader
     raise UserError(
-        f"{path} is nothing that can be read. Looked for: " + "; ".join(reader.looks_for for reader in READERS)
+        f"{path} is in no known format. The known formats are: "
+        + "; ".join(reader.description for reader in READERS)
     )
 
 
 def open_source(path: Path, options: Options | None = None) -> Source:
-    """Open a data set of any known format for reading. Raises UserError."""
-    return detect(path).read(path, options or Options())
+    """Open a data set of any known format. Raises: UserError when it cannot be read."""
+    return detect_format(path).read(path, options or Options())

@@ -1,86 +1,211 @@
-"""What every reader gives, and the guesses readers share."""
+"""What all readers share: their interface, subsets of splits, and the skeleton of plain arrays."""
 
-from __future__ import annotations
-
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from slim_fast.data.clips import Clip
+import numpy as np
+
+from slim_fast.data.clips import Clip, count_coordinates
+from slim_fast.data.readers.ntu import parse_ntu_name
 from slim_fast.errors import UserError
 from slim_fast.skeletons import Topology, get_topology, topology_names
 
-UNAMBIGUOUS = {(25, 3): "ntu-25", (17, 2): "coco-17"}  # (joints, coordinates)
+UNAMBIGUOUS = {(25, 3): "ntu-25", (17, 2): "coco-17"}  # (joints, coordinates) -> topology
+NTU_WORDS = {"ntu", "nturgb", "nturgbd"}
+# of numbers above MAX_SCORE or below 0 scores have a smaller fraction, depths a larger one
+MAX_SCORE, MIN_DEPTH_FRACTION = 2.0, 0.25
+
+# subset of a split -> the words for it
+SUBSETS = {
+    "train": ("train", "training", "trn", "tr", "trainval"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+    "test": ("test", "testing", "tst", "te"),
+}
 
 
 class Problem(NamedTuple):
-    """A recording that was left out, and why (reasons are counted, so they name no recording)."""
+    """A recording, or a part of a split, that could not be used.
+
+    Attributes:
+        item: its name.
+        reason: why; the same words for all items with that problem, because reasons are counted.
+        is_recording: whether it is a recording, which is skipped, and not a part of a split.
+    """
 
     item: str
     reason: str
+    is_recording: bool = True
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may fix. workers: processes, where a format allows several; scratch: folder for temporary files."""
+    """What a user can set for a conversion.
+
+    Attributes:
+        topology: the skeleton; None: inferred from the data.
+        channels: of `clips.CHANNELS`; None: inferred from the data.
+        workers: processes that read files, for formats of one file a clip.
+        scratch: folder for temporary files; None: the system's.
+        scale: factor of the coordinates, to metres.
+        labels_from: the label of the first class.
+    """
 
     topology: Topology | None = None
     channels: str | None = None
     workers: int = 1
     scratch: Path | None = None
+    scale: float = 1.0
+    labels_from: int = 0
 
 
 @dataclass
 class Source:
-    """A data set being read.
+    """A data set that is open for reading.
 
-    clips are read while iterating, once; `problems` grows meanwhile. expected: how many clips to expect, for the
-    progress bar. classes may be empty: then classes are called by their numbers.
+    Attributes:
+        clips: can be iterated once, and are read meanwhile.
+        classes: class names; empty when the data set has none.
+        num_clips: expected number of clips, for the progress bar.
+        problems: recordings and parts of splits that could not be used; grows during reading.
+        warnings: what was assumed or ignored, a sentence each.
     """
 
     topology: Topology
     channels: str
     clips: Iterable[Clip]
     classes: Sequence[str] = ()
-    expected: int | None = None
+    num_clips: int | None = None
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One format. `recognises` looks at the content, cheaply; `read` raises UserError when it cannot go on."""
+    """A format: its description, a quick test of the content, and a function that opens it.
 
-    looks_for: str
+    `read` raises UserError for content that cannot be read.
+    """
+
+    description: str
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Options], Source]
 
 
-def choose_topology(options: Options, joints: int, coordinates: int, path: Path) -> Topology:
-    """The user's topology, else the only one that such data can be. Raises UserError when it stays open."""
-    if options.topology is not None:
-        return options.topology
-    if (joints, coordinates) in UNAMBIGUOUS:
-        return get_topology(UNAMBIGUOUS[joints, coordinates])
-    fitting = [name for name in topology_names() if get_topology(name).num_joints == joints]
-    raise UserError(
-        f"{path} has {joints} joints of {coordinates} coordinates, which names no skeleton: pass "
-        "--topology " + (f"({' or '.join(fitting)} would fit)" if fitting else "with a JSON file")
+def find_subset(word: str) -> str | None:
+    """The key of SUBSETS that a word means, in capitals or not; None for other words."""
+    return next((kind for kind, words in SUBSETS.items() if word.strip().lower() in words), None)
+
+
+def resolve_subset(kind: str | None, kinds: Iterable[str | None]) -> str | None:
+    """ "train" or "test" for one of a data set's subsets, of these kinds.
+
+    A "val" is the test subset when there is no "test", and None beside one.
+    """
+    return "test" if kind == "val" and "test" not in kinds else None if kind == "val" else kind
+
+
+class Skeleton(NamedTuple):
+    """The topology and the channels of a data set; `warnings` say what was assumed."""
+
+    topology: Topology
+    channels: str
+    warnings: list[str]
+
+
+def infer_skeleton(
+    options: Options,
+    joints: int,
+    numbers: int,
+    path: Path,
+    hints: Iterable[str] = (),
+    read_third: Callable[[], np.ndarray] | None = None,
+) -> Skeleton:
+    """The topology and channels of `options`, or those that the data leave no doubt of.
+
+    Two numbers a joint are xy, four are xyzc. Three are xyc, with a score, on skeletons of images
+    (whose `up` is "-y"), and xyz on others.
+
+    Without a topology 17 joints of two coordinates are coco-17. 25 joints are ntu-25 when they
+    surely have three coordinates: by --channels; with four numbers; when the path or a string of
+    `hints` contains NTU or an NTU name; or when the third numbers cannot be scores.
+
+    Args:
+        options: what the user has set.
+        joints, numbers: how many joints, and numbers a joint, the data have.
+        path: of the data set, for messages and as a hint.
+        hints: names of clips and folders.
+        read_third: reads the third numbers of the joints of some clips.
+
+    Raises: UserError when the skeleton is ambiguous, or the third numbers of an image skeleton are
+    no scores.
+    """
+    channels, topology = options.channels, options.topology
+    if channels is None and numbers not in (2, 3, 4):
+        raise UserError(f"{path} has {numbers} channels a joint: xyz, xy, xyzc and xyc can be read")
+    coordinates = count_coordinates(channels) if channels is not None else min(numbers, 3)
+    if topology is None:
+        name = UNAMBIGUOUS.get((joints, coordinates))
+        third_is_open = channels is None and numbers == 3
+        if name is None or (
+            third_is_open
+            and not _is_ntu(path, hints)
+            and not (read_third and _is_depth(read_third()))
+        ):
+            fitting = [name for name in topology_names() if get_topology(name).num_joints == joints]
+            hint = " or ".join(fitting) + " would fit"
+            if third_is_open:
+                hint += "; --channels would be " + ", ".join(
+                    f"{_third_channels(get_topology(n))} for {n}" for n in fitting
+                )
+            raise UserError(
+                f"{path} has {joints} joints of {coordinates} "
+                f"coordinates{' (or two and a score)' * third_is_open}, which no skeleton fits for "
+                f"sure: pass --topology {f'({hint})' if fitting else 'with a JSON file'}"
+            )
+        topology = get_topology(name)
+    if channels is not None:
+        return Skeleton(topology, channels, [])
+    channels = {2: "xy", 3: _third_channels(topology), 4: "xyzc"}[numbers]
+    if channels == "xyc" and read_third is not None and _is_depth(read_third()):
+        raise UserError(
+            f"the third number of a joint in {path} is no score (many are negative or above "
+            f"{MAX_SCORE:g}): pass --channels xyz if it is a depth, or xyc if it is a score "
+            "all the same"
+        )
+    assumed = (
+        f"the third number of a joint counts as a score, because '{topology.name}' is a skeleton "
+        "of images: pass --channels xyz if it is a depth"
+    )
+    return Skeleton(topology, channels, [assumed] * (channels == "xyc"))
+
+
+def _third_channels(topology: Topology) -> str:
+    return "xyc" if topology.up == "-y" else "xyz"
+
+
+def _is_ntu(path: Path, hints: Iterable[str]) -> bool:
+    paths = {Path(os.path.abspath(path)), path.resolve()}  # a link's own name and its target's
+    parts = [part for path in paths for part in path.parts[-2:]]
+    return any(map(parse_ntu_name, hints := list(hints))) or any(
+        NTU_WORDS & set(re.findall("[a-z]+", text.lower())) for text in (*parts, *hints)
     )
 
 
-def choose_channels(options: Options, channels: int, path: Path) -> str:
-    """The user's channels, else coordinates first and a confidence only in fourth place."""
-    if options.channels is not None:
-        return options.channels
-    if channels not in (2, 3, 4):
-        raise UserError(f"{path} has {channels} channels a joint: xyz, xy, xyzc and xyc can be read")
-    return {2: "xy", 3: "xyz", 4: "xyzc"}[channels]
+def _is_depth(numbers: np.ndarray) -> bool:
+    """Whether numbers are no scores, which lie between 0 and about 1, or are -1 where missing."""
+    if numbers.dtype.kind not in "fiu":
+        return False
+    with np.errstate(invalid="ignore"):
+        known = numbers[np.isfinite(numbers) & (numbers != 0) & (numbers != -1)]
+    return known.size > 0 and float(((known < 0) | (known > MAX_SCORE)).mean()) > MIN_DEPTH_FRACTION
 
 
-def standard_split(name: str) -> str | None:
-    """The split that a file or folder name of the NTU family means, e.g. "NTU60_CS" -> "ntu60-xsub"; None if none."""
+def find_standard_split(name: str) -> str | None:
+    """The benchmark split in a name of NTU files: "NTU60_CS" -> "ntu60-xsub"; None without one."""
     words = re.findall(r"[a-z]+|\d+", re.sub("cross[-_ ]?", "x", name.lower()))
     axes = {
         "xset": ("cset", "xset", "csetup", "xsetup"),

@@ -1,11 +1,9 @@
-"""Arrays of .npy files and npz members, read from front to back in chunks: constant memory, and no unpickling."""
-
-from __future__ import annotations
+"""Arrays of .npy files and npz members, read in chunks: constant memory, and no unpickling."""
 
 import math
 import os
+import sys
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from slim_fast.errors import UserError
+from slim_fast.errors import UserError, describe_os_error
 
 CHUNK_BYTES = 16 << 20
 MAX_ROW_BYTES = 256 << 20  # a row is a clip or a frame; cleaning makes a few copies of it
@@ -21,28 +19,42 @@ NPY_MAGIC = b"\x93NUMPY"
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns everything a damaged file can raise into one sentence."""
+def explain_damage(path: Path) -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into a UserError."""
     try:
         yield
     except UserError:
         raise
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError) as error:
+    except PermissionError as error:
+        raise UserError(f"{describe_os_error(error)}: mend its permissions") from error
+    except Exception as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} cannot be read, it may be cut short or damaged ({str(error) or type(error).__name__})"
+            f"{path} cannot be read, it may be cut short or damaged ({cause})"
         ) from error
 
 
-class ArrayStream:
-    """One array: `shape` and `dtype` from its header, then its rows in order, once.
+def is_valid_text(text: np.ndarray) -> bool:
+    """Whether all characters of an array of text exist; numpy raises obscure errors for others."""
+    codes = (
+        np.ascontiguousarray(text)
+        .reshape(-1)
+        .view(np.dtype("u4").newbyteorder(text.dtype.byteorder))
+    )
+    return bool(codes.max(initial=0) <= sys.maxunicode)
 
-    Raises UserError for object arrays (loading one could run code), Fortran order and content that is cut short.
+
+class ArrayStream:
+    """An array in a file: `shape` and `dtype` from its header, then its rows in order, once.
+
+    Raises: UserError for arrays of objects, which could run code when loaded, for Fortran order,
+    and for content that is cut short.
     """
 
     def __init__(self, path: Path, member: str | None = None) -> None:
-        self.path = path
+        self.path, self.member = path, member
         self.name = f"{path}" if member is None else f"'{member}' in {path}"
-        with readable(path):
+        with explain_damage(path):
             if member is None:
                 self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115 (lives as long as the stream)
                 size = os.path.getsize(path)
@@ -52,50 +64,68 @@ class ArrayStream:
                 size = archive.getinfo(f"{member}.npy").file_size
             self.shape, self.dtype, header = _read_header(self._file, self.name)
         if self.dtype.hasobject:
-            raise UserError(f"{self.name} holds Python objects, which could run code when loaded: save a plain array")
-        if self.dtype.names or self.dtype.subdtype:
-            raise UserError(f"{self.name} is a structured array: save it as a plain array")
+            raise UserError(
+                f"{self.name} holds Python objects, which could run code when loaded: save a "
+                "plain array"
+            )
+        if self.dtype.names or self.dtype.subdtype or not self.dtype.itemsize:
+            raise UserError(
+                f"{self.name} is a structured array, or of an empty type: save it as a plain array"
+            )
+        if min(self.shape, default=0) < 0:
+            raise UserError(f"{self.name} is damaged: its header promises the shape {self.shape}")
         if size != header + self.nbytes:
             raise UserError(
-                f"{self.name} is cut short or damaged: it has {size} bytes, its header promises {header + self.nbytes}"
+                f"{self.name} is cut short or damaged: it has {size} bytes, its header promises "
+                f"{header + self.nbytes}"
             )
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the array."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of a row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def chunks(self) -> Iterator[np.ndarray]:
-        """Consecutive groups of rows (first axis) of about CHUNK_BYTES; at least one row each."""
+    def read_chunks(self) -> Iterator[np.ndarray]:
+        """Read groups of rows (first axis) of about CHUNK_BYTES, at least one row each."""
         if not self.shape:
             raise UserError(f"{self.name} is a single number, not an array")
         row_bytes = self.row_bytes
         if row_bytes > MAX_ROW_BYTES:
             raise UserError(
-                f"{self.name} of shape {self.shape} takes {row_bytes >> 20} MB a row: cut it into shorter clips"
+                f"{self.name} of shape {self.shape} takes {row_bytes >> 20} MB a row: cut it into "
+                "shorter clips"
             )
         rows = max(1, CHUNK_BYTES // max(1, row_bytes))
         with self._file:
             for first in range(0, self.shape[0], rows):
                 count = min(rows, self.shape[0] - first)
-                with readable(self.path):
+                with explain_damage(self.path):
                     data = self._file.read(count * row_bytes)
                 if len(data) != count * row_bytes:
-                    raise UserError(f"{self.name} is cut short: {first} of {self.shape[0]} rows could be read")
+                    raise UserError(
+                        f"{self.name} is cut short: {first} of {self.shape[0]} rows could be read"
+                    )
                 yield np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
 
-    def whole(self, limit: int = MAX_ROW_BYTES) -> np.ndarray:
-        """All of it, if not larger than `limit` bytes."""
+    def read_all(self, limit: int = MAX_ROW_BYTES) -> np.ndarray:
+        """Read the whole array. Raises: UserError when it is larger than `limit` bytes."""
         if self.nbytes > limit:
-            raise UserError(f"{self.name} takes {self.nbytes >> 20} MB; at most {limit >> 20} MB was expected")
-        with self._file, readable(self.path):
+            raise UserError(
+                f"{self.name} takes {self.nbytes >> 20} MB; at most {limit >> 20} MB was expected"
+            )
+        with self._file, explain_damage(self.path):
             data = self._file.read(self.nbytes)
         if len(data) != self.nbytes:
             raise UserError(f"{self.name} is cut short")
-        return np.frombuffer(data, self.dtype).reshape(self.shape)
+        array = np.frombuffer(data, self.dtype).reshape(self.shape)
+        if self.dtype.kind == "U" and not is_valid_text(array):
+            raise UserError(f"{self.name} is damaged: it has characters that do not exist")
+        return array
 
 
 def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype, int]:
@@ -115,21 +145,22 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype,
     return shape, dtype, file.tell() - start
 
 
-def npz_members(path: Path) -> list[str]:
-    """Names of the arrays in an npz, in their order; empty when it is no npz. A damaged one raises UserError."""
+def peek_rows(stream: ArrayStream) -> np.ndarray:
+    """The first chunk of `stream`, or no rows when it is empty; `stream` does not advance."""
+    with explain_damage(stream.path):
+        empty = np.empty((0, *stream.shape[1:]), stream.dtype)
+        return next(ArrayStream(stream.path, stream.member).read_chunks(), empty)
+
+
+def list_npz_members(path: Path) -> list[str]:
+    """Names of the arrays in an npz, [] for other files. Raises: UserError for a damaged one."""
     if not path.is_file() or not starts_with(path, b"PK"):
         return []
-    with readable(path), zipfile.ZipFile(path) as archive:
+    with explain_damage(path), zipfile.ZipFile(path) as archive:
         return [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
 
 
 def starts_with(path: Path, magic: bytes) -> bool:
     """Whether a file begins with these bytes."""
-    with readable(path), open(path, "rb") as file:
+    with explain_damage(path), open(path, "rb") as file:
         return file.read(len(magic)) == magic
-
-
-def read_member(path: Path, members: list[str], *names: str) -> np.ndarray | None:
-    """The first of `names` that the npz has, whole; None if it has none."""
-    name = next((name for name in names if name in members), None)
-    return None if name is None else ArrayStream(path, name).whole()

@@ -1,4 +1,4 @@
-"""Procedural skeleton actions: bodies, what they do, and how a depth camera sees it. Needs no download."""
+"""Procedural skeleton actions: bodies, their motions, and a depth camera. Needs no download."""
 
 from slim_fast.data.synthetic.generate import ACTIONS, generate_clip, write_synthetic
 

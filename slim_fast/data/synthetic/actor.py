@@ -1,7 +1,5 @@
 """One person performing: when things happen, and the vocabulary actions are written in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +16,7 @@ FRAME_RATE = 30.0
 
 @dataclass(frozen=True)
 class Timing:
-    """When an action happens in a clip of `frames` frames: `repeats` times, `length` frames each, from `start` on."""
+    """An action in a clip of `frames` frames: `repeats` times `length` frames, from `start` on."""
 
     frames: int
     start: float
@@ -31,9 +29,11 @@ class Actor:
 
     Attributes:
         near: the side of the hand (and foot) this person acts with; `far` is the other.
-        toward: +1 when `near` is right, -1 when it is left: turns and tilts towards the acting side.
+        toward: +1 when `near` is right, -1 when it is left: turns and tilts towards the acting
+            side.
         partner: the other person of a mutual action.
-        phase: (T,) 0 when the action begins and 1 when it ends, in each repetition; below and beyond it idles.
+        phase: (T,) 0 when the action begins and 1 when it ends, in each repetition; below and
+            after it idles.
         progress: (T,) the same over all repetitions.
     """
 
@@ -49,16 +49,19 @@ class Actor:
         self.progress = done / timing.repeats
         self._rest()
 
-    def keys(self, times: Sequence[float], values: Sequence[float] | Sequence[Sequence[float]]) -> Array:
-        """A smooth course through key values, (T,) or (T, K): at rest at both ends and wherever it turns back.
+    def keys(
+        self, times: Sequence[float], values: Sequence[float] | Sequence[Sequence[float]]
+    ) -> Array:
+        """A smooth course through key values, (T,) or (T, K), at rest at both ends and at extremes.
 
-        `times` are phases, rising; those in between are moved a little at random. Where an action is repeated, first
-        and last values must agree.
+        `times` are phases, rising; those in between are moved a little at random. Where an action
+        is repeated, first and last values must agree.
         """
         at, points = np.array(times, float), np.array(values, float)
         gaps = np.diff(at)
         at[1:-1] += self.random.uniform(-0.3, 0.3, len(at) - 2) * np.minimum(gaps[:-1], gaps[1:])
-        course = hermite(at, points.reshape(len(at), -1), np.clip(self.phase, at[0], at[-1]))
+        phase = np.clip(self.phase, at[0], at[-1])
+        course = interpolate_keyframes(at, points.reshape(len(at), -1), phase)
         return course.reshape(len(course), *points.shape[1:])
 
     def pulse(self, rise: float = 0.3, fall: float = 0.7) -> Array:
@@ -66,21 +69,22 @@ class Actor:
         return self.keys((0, rise, fall, 1), (0, 1, 1, 0))
 
     def swing(self, hertz: float) -> Array:
-        """An oscillation at about so many cycles a second in this person's tempo: (T,) within [-1, 1]."""
-        cycles = hertz * self.body.tempo * self.random.uniform(0.85, 1.2) * self.timing.length / FRAME_RATE
+        """An oscillation at about `hertz`, in this person's tempo: (T,) within [-1, 1]."""
+        pace = hertz * self.body.tempo * self.random.uniform(0.85, 1.2)
+        cycles = pace * self.timing.length / FRAME_RATE
         return np.sin(2 * np.pi * (cycles * self.phase + self.random.uniform()))
 
     def drift(self, scale: float, *shape: int) -> Array:
         """Slow, smooth wandering with standard deviation `scale`: (T, *shape)."""
         seconds = np.arange(self.timing.frames) / FRAME_RATE
-        return scale * wander(seconds, self.random, *shape)
+        return scale * smooth_noise(seconds, self.random, *shape)
 
     def vary(self, scale: float = 0.15) -> float:
         """A factor about 1: how large this gesture is done this time by this person."""
         return float(self.body.amplitude * self.random.uniform(1 - scale, 1 + scale))
 
     def reach(self, side: int, target: Sequence[float], weight: Array, loose: float = 1.0) -> None:
-        """Bring a wrist to a target (outwards, up, forward from the shoulder, arm lengths) as `weight` goes to 1.
+        """Move a wrist to a target (outwards, up, forward of the shoulder in arm lengths).
 
         `loose` scales how far this person, this time, misses the target.
         """
@@ -100,15 +104,15 @@ class Actor:
         wrist += held[:, None] * (course + self.body.reach - wrist)
 
     def step(self, distance: float, begin: float, end: float, steps: int = 3) -> None:
-        """Walk forward (or, below zero, backward) between two points of the progress, feet planted between steps."""
+        """Walk forward (negative: backward) from progress `begin` to `end`, one foot planted."""
         time = (self.progress - begin) / (end - begin)
-        travel = distance * smooth(time)
+        travel = distance * minimum_jerk(time)
         self.controls.ground[:, 1] += travel
         first = int(self.random.integers(2))
         placed, place = np.zeros((2, self.timing.frames)), [0.0, 0.0]
         for i in range(steps):
             foot, there = (first + i) % 2, distance * min(1.0, (i + 1) / (steps - 1))
-            moving = smooth(steps * time - i)
+            moving = minimum_jerk(steps * time - i)
             placed[foot] += moving * (there - place[foot])
             place[foot] = there
             self.controls.feet[:, foot, 1] += 0.12 * np.sin(np.pi * moving)
@@ -117,9 +121,11 @@ class Actor:
             self.controls.feet[:, foot, 2] += (placed[foot] - travel) / self.body.leg
 
     def shuffle(self, turning: Array) -> None:
-        """Lift one foot after the other while the body turns, as `turning` (T,) goes from 0 to 1."""
+        """Lift one foot after the other while `turning` (T,) goes from 0 to 1."""
         for foot, early in zip(SIDES, self.random.permutation([0.0, 0.5]), strict=True):
-            self.controls.feet[:, foot, 1] += 0.08 * np.sin(np.pi * smooth(2 * turning - 2 * early))
+            self.controls.feet[:, foot, 1] += 0.08 * np.sin(
+                np.pi * minimum_jerk(2 * turning - 2 * early)
+            )
 
     def sit(self, down: Array) -> None:
         """Lower the pelvis onto a chair behind, as far as `down` (T,) is 1."""
@@ -128,13 +134,14 @@ class Actor:
         self.controls.feet[:, :, 2] -= np.multiply.outer(down, self.random.uniform(-0.2, 0.1, 2))
 
     def level(self, height: float) -> float:
-        """The height both partners mean, so many arm lengths above their shoulders' mean, seen from my shoulder."""
+        """`height` arm lengths above the partners' mean shoulder, relative to one's own."""
         own, other = self.body, self.partner
-        meeting = (own.shoulder_height + other.shoulder_height) / 2 + height * (own.arm + other.arm) / 2
+        meeting = (own.shoulder_height + other.shoulder_height) / 2
+        meeting += height * (own.arm + other.arm) / 2
         return (meeting - own.shoulder_height) / own.arm
 
     def _rest(self) -> None:
-        """What nobody asked for: swaying, and arms that hang, rest on a hip or are held in front."""
+        """Add sway, and arms that hang, rest on a hip or are held in front."""
         controls, random = self.controls, self.random
         controls.pelvis += self.drift(0.015, 3) * (1, 0.3, 1)
         controls.spine += self.drift(0.03, 3) + random.normal(0, 0.03, 3)
@@ -150,14 +157,14 @@ class Actor:
                 controls.wrists[:, side] += (-0.25, 0.22, 0.40)
 
 
-def smooth(share: Array) -> Array:
+def minimum_jerk(share: Array) -> Array:
     """0 below 0, 1 above 1, and in between the course with the least jerk."""
     share = np.clip(share, 0, 1)
     return share**3 * (10 - 15 * share + 6 * share**2)
 
 
-def hermite(at: Array, points: Array, phase: Array) -> Array:
-    """Cubics through points (K, D) at times (K,) that never overshoot (slopes by Fritsch and Butland): (T, D)."""
+def interpolate_keyframes(at: Array, points: Array, phase: Array) -> Array:
+    """Cubics (T, D) through points (K, D) at times (K,), without overshoot (Fritsch, Butland)."""
     gaps = np.diff(at)[:, None]
     rise = np.diff(points, axis=0) / gaps
     same = rise[:-1] * rise[1:]
@@ -171,7 +178,7 @@ def hermite(at: Array, points: Array, phase: Array) -> Array:
     return ends + gap * share * rest * (slopes[k] * rest - slopes[k + 1] * share)
 
 
-def wander(seconds: Array, random: Random, *shape: int) -> Array:
+def smooth_noise(seconds: Array, random: Random, *shape: int) -> Array:
     """Smooth noise of unit variance, slower than 1 Hz: times (T,) -> (T, *shape)."""
     angle = np.multiply.outer(2 * np.pi * seconds, random.uniform(0.05, 0.9, 5))  # (T, 5)
     waves = np.concatenate([np.sin(angle), np.cos(angle)], 1)

@@ -1,7 +1,5 @@
 """Who acts: the proportions of a body, its posture and its habits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +14,9 @@ LEFT, RIGHT = 0, 1
 ARM = ("shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb")
 LEG = ("hip", "knee", "ankle", "foot")
 
-# Bone lengths as fractions of the body's height, at the joints a depth camera reports (child joint, without its side).
-FRACTIONS = {
+# Bone lengths as fractions of the body's height, at the joints a depth camera reports (child joint,
+# without its side).
+BONES = {
     "spine_mid": 0.170,
     "spine_shoulder": 0.135,
     "neck": 0.045,
@@ -99,11 +98,13 @@ class Body:
         return self.hip_height + self.bone("spine_mid") + self.bone("spine_shoulder") - 0.04
 
 
-def draw_body(random: Random) -> Body:
+def sample_body(random: Random) -> Body:
     """Draw a person: 1.5 to 1.95 m tall, limbs varied a few per cent each, both sides alike."""
     height = random.uniform(1.5, 1.95)
     limb = {kind: random.normal(1, 0.04) for kind in ("trunk", "arm", "leg")}
-    lengths = {joint: height * fraction * random.normal(1, 0.03) for joint, fraction in FRACTIONS.items()}
+    lengths = {
+        joint: height * fraction * random.normal(1, 0.03) for joint, fraction in BONES.items()
+    }
     bones = np.zeros(NTU_25.num_joints)
     for part, members in NTU_25.parts.items():
         for joint in members:

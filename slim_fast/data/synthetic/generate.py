@@ -1,16 +1,16 @@
 """Synthetic clips of skeleton actions: the data set that needs no download."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from tqdm import tqdm
 
-from slim_fast.data.cache import CacheWriter, ClipCache
+from slim_fast.data.cache import ClipCache
+from slim_fast.data.cache_writer import CacheWriter
 from slim_fast.data.clips import Clip
-from slim_fast.data.synthetic.bodies import NTU_25, draw_body
+from slim_fast.data.synthetic.bodies import NTU_25, sample_body
 from slim_fast.data.synthetic.camera import Camera
 from slim_fast.data.synthetic.scene import CATALOGUE, perform
 from slim_fast.errors import UserError
@@ -20,25 +20,26 @@ ACTIONS = tuple(CATALOGUE)
 CLIPS, BODIES, SPLITS = 1, 2, 3
 
 
-def generate_clip(action: str, subject: int, repetition: int, seed: int = 0, noisy: bool = True) -> Clip:
-    """One clip, the same for the same arguments whatever else is generated; without noise bones keep their lengths.
+def generate_clip(
+    action: str, subject: int, repetition: int, seed: int = 0, noisy: bool = True
+) -> Clip:
+    """One clip, a function of its arguments alone; without noise bones keep their lengths.
 
-    Returns:
-        Clip with positions (T, 25, 3, M) float32 of NTU-25 joints: metres in camera coordinates, y up, x to the
-        camera's right as the scene is seen from it, z away from it; 40 <= T <= 200 frames at 30 a second; M is 2 for
-        mutual actions, else 1. The label is the action's place in ACTIONS; camera counts from 0 to 2.
+    Returns: a clip with positions (T, 25, 3, M) float32 of NTU-25 joints: metres in camera
+    coordinates, y up, x to the camera's right as the scene is seen from it, z away from it; 40 <= T
+    <= 200 frames at 30 a second; M is 2 for mutual actions, else 1. The label is the action's place
+    in ACTIONS; camera counts from 0 to 2.
 
-    Raises:
-        UserError: the action is unknown, or a number is negative.
+    Raises: UserError when the action is unknown, or a number is negative.
     """
-    index = _known(action)
+    index = _class_of(action)
     if min(subject, repetition, seed) < 0:
         raise UserError("subject, repetition and seed of a synthetic clip must be 0 or more")
     random = np.random.default_rng([CLIPS, seed, subject, index, repetition])
-    body = draw_body(np.random.default_rng([BODIES, seed, subject]))
+    body = sample_body(np.random.default_rng([BODIES, seed, subject]))
     people = perform(CATALOGUE[action], body, random)
-    camera = Camera.draw(random, noisy)
-    seen = np.stack([camera.see(joints, random) for joints in people], -1)
+    camera = Camera.sample(random, noisy)
+    seen = np.stack([camera.record(joints, random) for joints in people], -1)
     return Clip(
         positions=seen.astype(np.float32),
         name=f"{action.replace(' ', '_')}-s{subject:03d}-r{repetition:02d}",
@@ -57,18 +58,19 @@ def write_synthetic(
     test_fraction: float = 1 / 3,
     actions: Sequence[str] | None = None,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> ClipCache:
-    """Generate a data set and store it as a clip cache: every subject does every action `repetitions` times.
+    """Generate a data set as a clip cache: every subject does every action `repetitions` times.
 
-    The cache's split "xsub" holds out whole subjects, drawn by the seed, for testing. `actions` picks some of ACTIONS
-    and numbers the classes in that order.
+    The cache's split "xsub" holds out whole subjects, drawn by the seed, for testing. `actions`
+    picks some of ACTIONS and numbers the classes in that order. overwrite: replace a cache that is
+    at `path`.
 
-    Raises:
-        UserError: an argument is out of range or the cache cannot be written.
+    Raises: UserError when an argument is out of range or the cache cannot be written.
     """
     actions = ACTIONS if actions is None else tuple(actions)
     for action in actions:
-        _known(action)
+        _class_of(action)
     if seed < 0:
         raise UserError("the seed of synthetic clips must be 0 or more")
     held_out = round(subjects * test_fraction)
@@ -76,14 +78,17 @@ def write_synthetic(
         raise UserError("actions must be one or more different names")
     if repetitions < 1 or not 0 < held_out < subjects:
         raise UserError(
-            f"{subjects} subjects with {repetitions} repetitions, a fraction of {test_fraction:g} held out, leave"
-            " nothing to train or to test on; take more subjects or another fraction"
+            f"{subjects} subjects with {repetitions} repetitions, a fraction of {test_fraction:g} "
+            "held out, leave nothing to train or to test on; take more subjects or another "
+            "fraction"
         )
     test = set(np.random.default_rng([SPLITS, seed]).permutation(subjects)[:held_out].tolist())
     source = f"synthetic, seed {seed}, {subjects} subjects, {repetitions} repetitions"
-    todo = [(subject, action, turn) for subject in range(subjects) for action in actions for turn in range(repetitions)]
-    with CacheWriter(path, NTU_25, classes=actions, source=source) as writer:
-        for subject, action, repetition in tqdm(todo, desc="synthetic clips", unit="clip", disable=not progress):
+    todo = list(product(range(subjects), actions, range(repetitions)))
+    with CacheWriter(path, NTU_25, classes=actions, source=source, overwrite=overwrite) as writer:
+        for subject, action, repetition in tqdm(
+            todo, desc="synthetic clips", unit="clip", disable=None if progress else True
+        ):
             clip = generate_clip(action, subject, repetition, seed)
             clip.label = actions.index(action)
             clip.split = {"xsub": "test" if subject in test else "train"}
@@ -91,7 +96,9 @@ def write_synthetic(
     return ClipCache.open(path)
 
 
-def _known(action: str) -> int:
+def _class_of(action: str) -> int:
     if action not in CATALOGUE:
-        raise UserError(f"There is no synthetic action {action!r}; choose among {', '.join(ACTIONS)}.")
+        raise UserError(
+            f"There is no synthetic action {action!r}; choose among {', '.join(ACTIONS)}."
+        )
     return ACTIONS.index(action)

@@ -1,9 +1,8 @@
 """What one person does: each action writes its course into an actor's controls.
 
-Hands are given as (outwards, up, forward) of the shoulder in arm lengths, so an action reads the same for both sides.
+Hands are given as (outwards, up, forward) of the shoulder in arm lengths, so an action reads the
+same for both sides.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
@@ -20,7 +19,9 @@ def drink(actor: Actor) -> None:
     actor.reach(actor.near, MOUTH, lift, loose=0.6)
     actor.controls.elbows[actor.near] += 0.4
     actor.controls.hands[:, actor.near, 0] -= 0.8 * lift
-    actor.controls.head[:, 1] -= 0.35 * actor.vary() * actor.keys((0, 0.3, 0.45, 0.65, 0.75, 1), (0, 0, 1, 1, 0, 0))
+    actor.controls.head[:, 1] -= (
+        0.35 * actor.vary() * actor.keys((0, 0.3, 0.45, 0.65, 0.75, 1), (0, 0, 1, 1, 0, 0))
+    )
 
 
 def phone_call(actor: Actor) -> None:
@@ -76,15 +77,25 @@ def punch(actor: Actor) -> None:
 
 def throw(actor: Actor) -> None:
     size = actor.vary()
-    raised, back, released = (0.25, -0.25, 0.45), (0.35, 0.30 * size, -0.25 * size), (0.05, 0.45, 0.75)
-    course = actor.keys((0, 0.2, 0.4, 0.58, 0.75, 1), [raised, raised, back, released, (-0.35, -0.35, 0.65), raised])
+    raised, back, released = (
+        (0.25, -0.25, 0.45),
+        (0.35, 0.30 * size, -0.25 * size),
+        (0.05, 0.45, 0.75),
+    )
+    course = actor.keys(
+        (0, 0.2, 0.4, 0.58, 0.75, 1), [raised, raised, back, released, (-0.35, -0.35, 0.65), raised]
+    )
     actor.carry(actor.near, actor.pulse(0.2, 0.75), course)
     times = (0, 0.4, 0.58, 0.75, 1)
     live = actor.body.liveliness
-    actor.controls.spine[:, 0] += 0.45 * live * actor.toward * actor.keys(times, (0, -1, 0.6, 0.8, 0))
+    actor.controls.spine[:, 0] += (
+        0.45 * live * actor.toward * actor.keys(times, (0, -1, 0.6, 0.8, 0))
+    )
     actor.controls.spine[:, 1] += 0.25 * live * actor.keys(times, (0, -0.6, 0.5, 1, 0))
     actor.controls.turn += 0.25 * live * actor.toward * actor.keys(times, (0, -1, 0.5, 0.7, 0))
-    actor.reach(actor.far, (0.15, -0.5, 0.6), 0.6 * live * actor.keys((0, 0.4, 0.65, 1), (0, 1, 0.2, 0)))
+    actor.reach(
+        actor.far, (0.15, -0.5, 0.6), 0.6 * live * actor.keys((0, 0.4, 0.65, 1), (0, 1, 0.2, 0))
+    )
     if actor.random.random() < 0.5:
         actor.step(0.35 * actor.vary(), 0.2, 0.7, steps=2)
 
@@ -111,7 +122,9 @@ def kick(actor: Actor) -> None:
     actor.controls.toes[:, near] += 0.4 * actor.keys(times, (0, 1, -0.5, -0.5, 0))
     actor.controls.pelvis[:, 0] -= 0.10 * actor.toward * actor.pulse(0.3, 0.75)
     actor.controls.pitch += 0.25 * live * actor.keys(times, (0, 0.6, -1, -0.7, 0))
-    actor.controls.spine[:, 0] += 0.3 * live * actor.toward * actor.keys(times, (0, -0.7, 1, 0.7, 0))
+    actor.controls.spine[:, 0] += (
+        0.3 * live * actor.toward * actor.keys(times, (0, -0.7, 1, 0.7, 0))
+    )
     for side, forward in ((near, -0.45), (actor.far, 0.45)):
         actor.reach(side, (0.30, -0.65, forward), 0.8 * live * actor.pulse(0.5, 0.7))
 
@@ -139,7 +152,7 @@ def stand_up(actor: Actor) -> None:
 
 
 def _bend(actor: Actor, down: Array, pelvis: float, spine: float) -> None:
-    """Bend forward at hips and back (radians at `down` = 1), the pelvis moving back so that the feet carry the body."""
+    """Bend hips and back (radians at `down` = 1); the pelvis moves back over the feet."""
     actor.controls.pitch += pelvis * down
     actor.controls.spine[:, 1] += spine * down
     actor.controls.head[:, 1] -= 0.3 * actor.random.uniform(-0.5, 1) * down
@@ -154,11 +167,13 @@ def _bend(actor: Actor, down: Array, pelvis: float, spine: float) -> None:
 
 
 def _seated(actor: Actor, down: Array) -> None:
-    """Between standing (`down` = 0) and sitting on a chair (1): the trunk leans forward on the way."""
+    """From standing (`down` = 0) to sitting on a chair (1), leaning forward on the way."""
     moving = 4 * down * (1 - down)
     actor.sit(down)
     actor.controls.pitch += actor.random.uniform(0.3, 0.7) * moving
-    actor.controls.spine[:, 1] += (0.25 * moving + actor.random.uniform(-0.1, 0.25) * down) * actor.body.liveliness
+    actor.controls.spine[:, 1] += (
+        0.25 * moving + actor.random.uniform(-0.1, 0.25) * down
+    ) * actor.body.liveliness
     both = actor.random.random() < 0.7
     for side in SIDES if both else (actor.near,):
         actor.reach(side, (-0.05, -0.55, 0.55), np.clip(down + 0.3 * moving, 0, 1), loose=1.5)

@@ -1,9 +1,8 @@
-"""What two people do with each other: each action writes into the controls of both, who stand face to face.
+"""Actions of two people face to face: each writes into the controls of both.
 
-Each returns the distance in metres between the places where the two stand when nobody has moved yet.
+Each returns the distance in metres between the places where the two stand when nobody has moved
+yet.
 """
-
-from __future__ import annotations
 
 from slim_fast.data.synthetic.actor import SIDES, Actor
 from slim_fast.data.synthetic.bodies import RIGHT
@@ -67,11 +66,13 @@ def hug(first: Actor, second: Actor) -> float:
 
 def _meeting(first: Actor, second: Actor, forward: float) -> float:
     """Distance at which two hands that reach `forward` arm lengths meet."""
-    return sum(forward * actor.body.arm + actor.body.bone("right_hand") + 0.04 for actor in (first, second))
+    return sum(
+        forward * actor.body.arm + actor.body.bone("right_hand") + 0.04 for actor in (first, second)
+    )
 
 
 def _approach(first: Actor, second: Actor) -> float:
-    """Sometimes one of the two walks up first; returns by how much further apart they have to start."""
+    """Let one of the two walk up first, sometimes; returns the distance that this adds."""
     if first.random.random() < 0.5:
         return 0.0
     walker, distance = (first, second)[first.random.integers(2)], first.random.uniform(0.25, 0.5)

@@ -1,6 +1,4 @@
-"""What there is to do, and how it is staged: who takes part, when it begins, where everybody stands."""
-
-from __future__ import annotations
+"""The actions, and their staging: people, timing, places."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from slim_fast.data.synthetic import motions, mutual
-from slim_fast.data.synthetic.actor import FRAME_RATE, Actor, Timing, smooth
-from slim_fast.data.synthetic.bodies import Array, Body, Random, draw_body
-from slim_fast.data.synthetic.kinematics import pose, rotation
+from slim_fast.data.synthetic.actor import FRAME_RATE, Actor, Timing, minimum_jerk
+from slim_fast.data.synthetic.bodies import Array, Body, Random, sample_body
+from slim_fast.data.synthetic.kinematics import compute_joints, rotation_matrix
 
 SHORTEST, LONGEST = 40, 200
 LONGEST_IDLE = 55
@@ -22,8 +20,8 @@ FACING, MOST_TURN = 0.25, 1.2
 class Action:
     """What is done by one person `alone`, or by two `together`.
 
-    `seconds` is how long it takes on average. It is done once or up to `repeats` times in a row; what can be done
-    `roaming`, that is while walking a few steps, sometimes is.
+    `seconds` is how long it takes on average. It is done once or up to `repeats` times in a row;
+    what can be done `roaming`, that is while walking a few steps, sometimes is.
     """
 
     seconds: float
@@ -54,7 +52,7 @@ CATALOGUE = {
 
 
 def perform(action: Action, body: Body, random: Random) -> list[Array]:
-    """Joints (T, 25, 3) in metres of everybody in the room: the scene's middle at the origin, y up from the floor."""
+    """Joints (T, 25, 3) of everybody in metres, the scene's middle at the origin, y up."""
     timing = _timing(action, body.tempo, random)
     first = Actor(body, timing, random)
     actors, distance, facing = [first], 0.0, random.uniform(-FACING, FACING)
@@ -64,19 +62,22 @@ def perform(action: Action, body: Body, random: Random) -> list[Array]:
             begin = random.uniform(-0.3, 0.6)
             first.step(random.uniform(-0.4, 0.8), begin, begin + random.uniform(0.35, 0.6), steps=3)
     if action.together is not None:
-        # The other person is a stranger drawn for this clip, so that no subject is met on both sides of a split.
-        second = Actor(draw_body(random), timing, random)
+        # The other person is a stranger drawn for this clip, so that no subject is met on both
+        # sides of a split.
+        second = Actor(sample_body(random), timing, random)
         first.partner, second.partner = second.body, body
         distance = action.together(first, second)
         actors.append(second)
         # Two who face each other are mostly filmed from the side.
         facing += random.choice([-1, 1]) * np.pi / 2
-    turning = smooth((first.progress - random.uniform(-0.3, 0.7)) / random.uniform(0.3, 0.9))
+    turning = minimum_jerk((first.progress - random.uniform(-0.3, 0.7)) / random.uniform(0.3, 0.9))
     course = facing + random.uniform(-MOST_TURN, MOST_TURN) * turning
     people = []
     for actor, turn in zip(actors, (0.0, np.pi), strict=False):
         actor.shuffle(turning)
-        people.append(_placed(pose(actor.body, actor.controls), course + turn, distance / 2))
+        people.append(
+            _place(compute_joints(actor.body, actor.controls), course + turn, distance / 2)
+        )
     return people if random.random() < 0.5 else people[::-1]
 
 
@@ -89,6 +90,6 @@ def _timing(action: Action, tempo: float, random: Random) -> Timing:
     return Timing(frames, before, length, repeats)
 
 
-def _placed(joints: Array, facing: Array, back: float) -> Array:
+def _place(joints: Array, facing: Array, back: float) -> Array:
     """Stand `back` metres behind the scene's middle and turn left by `facing` (T,) about it."""
-    return (joints + np.array([0.0, 0.0, back])) @ rotation(facing).swapaxes(1, 2)
+    return (joints + np.array([0.0, 0.0, back])) @ rotation_matrix(facing).swapaxes(1, 2)

@@ -3,23 +3,29 @@
 import numpy as np
 import pytest
 
-from slim_fast.data.synthetic.actor import Actor, Timing, hermite, smooth, wander
-from slim_fast.data.synthetic.bodies import NTU_25, draw_body
-from slim_fast.data.synthetic.kinematics import pose
+from slim_fast.data.synthetic.actor import (
+    Actor,
+    Timing,
+    interpolate_keyframes,
+    minimum_jerk,
+    smooth_noise,
+)
+from slim_fast.data.synthetic.bodies import NTU_25, sample_body
+from slim_fast.data.synthetic.kinematics import compute_joints
 
 
 def actor(seed=0, timing=None):
     random = np.random.default_rng(seed)
-    return Actor(draw_body(random), timing or Timing(120, 10.0, 90.0), random)
+    return Actor(sample_body(random), timing or Timing(120, 10.0, 90.0), random)
 
 
 def test_courses_meet_their_points_never_overshoot_and_rest_at_the_ends():
     random = np.random.default_rng(0)
     at = np.cumsum(random.uniform(0.1, 1, 8))
     points = random.normal(0, 1, (8, 3))
-    np.testing.assert_allclose(hermite(at, points, at), points, atol=1e-12)
+    np.testing.assert_allclose(interpolate_keyframes(at, points, at), points, atol=1e-12)
     fine = np.linspace(at[0], at[-1], 5001)
-    course = hermite(at, points, fine)
+    course = interpolate_keyframes(at, points, fine)
     k = np.clip(np.searchsorted(at, fine, side="right") - 1, 0, 6)
     low, high = np.minimum(points[k], points[k + 1]), np.maximum(points[k], points[k + 1])
     assert (course >= low - 1e-9).all()
@@ -45,14 +51,16 @@ def test_repetitions_repeat(repeats):
 def test_walking_goes_the_distance_and_does_not_slide(distance):
     acting = actor(seed=3, timing=Timing(200, 5.0, 190.0))
     acting.controls.feet[:] = 0
-    still = pose(acting.body, acting.controls)
+    still = compute_joints(acting.body, acting.controls)
     acting.step(distance, 0.2, 0.8)
-    joints = pose(acting.body, acting.controls) - still
+    joints = compute_joints(acting.body, acting.controls) - still
     ankles = joints[:, [NTU_25.joints.index("left_ankle"), NTU_25.joints.index("right_ankle")]]
     np.testing.assert_allclose(ankles[-1, :, 2], -distance, atol=0.02)
     np.testing.assert_allclose(joints[-1, 0, 2], -distance, atol=1e-6)
     speed = np.abs(np.diff(ankles[:, :, 2], axis=0)).min(1)
-    assert speed.max() < 0.1 * np.abs(np.diff(ankles[:, :, 2], axis=0)).max(), "one foot always stands"
+    assert speed.max() < 0.1 * np.abs(np.diff(ankles[:, :, 2], axis=0)).max(), (
+        "one foot always stands"
+    )
 
 
 def test_handedness_mirrors_the_acting_side():
@@ -62,9 +70,9 @@ def test_handedness_mirrors_the_acting_side():
 
 
 def test_smoothing_and_noise():
-    np.testing.assert_array_equal(smooth(np.array([-1.0, 0, 0.5, 1, 2])), [0, 0, 0.5, 1, 1])
+    np.testing.assert_array_equal(minimum_jerk(np.array([-1.0, 0, 0.5, 1, 2])), [0, 0, 0.5, 1, 1])
     seconds = np.arange(900) / 30
-    noise = wander(seconds, np.random.default_rng(0), 400)
+    noise = smooth_noise(seconds, np.random.default_rng(0), 400)
     assert noise.shape == (900, 400)
     assert 0.9 < noise.std() < 1.1
     assert np.abs(np.diff(noise, axis=0)).max() < 1, "slow"

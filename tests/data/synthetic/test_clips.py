@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slim_fast.data.synthetic import ACTIONS, generate_clip
-from slim_fast.data.synthetic.bodies import NTU_25, draw_body
+from slim_fast.data.synthetic.bodies import NTU_25, sample_body
 from slim_fast.data.synthetic.scene import CATALOGUE, perform
 from slim_fast.errors import UserError
 
@@ -51,7 +51,8 @@ class TestEach:
         child, parent = np.array(NTU_25.bones).T
         for subject in range(3):
             positions = generate_clip(action, subject, 0, seed=5, noisy=False).positions
-            length = np.linalg.norm(positions[:, child] - positions[:, parent], axis=2)  # (T, 24, M)
+            # (T, 24, M)
+            length = np.linalg.norm(positions[:, child] - positions[:, parent], axis=2)
             np.testing.assert_allclose(length, length[:1].repeat(len(length), 0), atol=2e-6)
             noise = np.abs(generate_clip(action, subject, 0, seed=5).positions - positions)
             assert 0.003 < noise.mean() < 0.1
@@ -62,13 +63,15 @@ class TestEach:
         child, parent = np.array(NTU_25.bones).T
         first = generate_clip(action, 7, 0, seed=1, noisy=False).positions[0, :, :, 0]
         other = generate_clip("clap", 7, 3, seed=1, noisy=False).positions[0, :, :, 0]
-        lengths = [np.linalg.norm(joints[child] - joints[parent], axis=1) for joints in (first, other)]
+        lengths = [
+            np.linalg.norm(joints[child] - joints[parent], axis=1) for joints in (first, other)
+        ]
         np.testing.assert_allclose(*lengths, atol=2e-6)
 
     def test_feet_are_on_the_floor_and_motion_is_smooth(self, action):
         for seed in range(6):
             random = np.random.default_rng(seed)
-            for joints in perform(CATALOGUE[action], draw_body(random), random):
+            for joints in perform(CATALOGUE[action], sample_body(random), random):
                 ankles = joints[:, at("left_ankle", "right_ankle"), 1]
                 assert ankles.min() > 0
                 if action != "jump":
@@ -81,11 +84,13 @@ class TestEach:
 
 def room(action, seed):
     random = np.random.default_rng(seed)
-    return perform(CATALOGUE[action], draw_body(random), random)
+    return perform(CATALOGUE[action], sample_body(random), random)
 
 
 def nearest(first, second, hands):
-    """Smallest distance of any hand of one person from any hand (or any joint) of the other, metres."""
+    """Smallest distance of any hand of one person from any hand (or any joint) of the other,
+    metres.
+    """
     gap = np.linalg.norm(first[:, hands, None] - second[:, None, :], axis=-1)
     return gap.min()
 
@@ -103,10 +108,15 @@ def test_actions_are_what_they_are_called():
         (kicking,) = room("kick", seed)
         assert kicking[:, at("left_ankle", "right_ankle"), 1].max() > 0.3
         (waving,) = room("wave", seed)
-        raised = waving[:, at("left_hand", "right_hand"), 1].max(1) - waving[:, at("spine_shoulder")[0], 1]
+        raised = (
+            waving[:, at("left_hand", "right_hand"), 1].max(1)
+            - waving[:, at("spine_shoulder")[0], 1]
+        )
         assert raised.max() > 0
         (drinking,) = room("drink", seed)
-        gap = np.linalg.norm(drinking[:, at("left_hand", "right_hand")] - drinking[:, at("head")], axis=-1)
+        gap = np.linalg.norm(
+            drinking[:, at("left_hand", "right_hand")] - drinking[:, at("head")], axis=-1
+        )
         assert gap.min() < 0.32
 
 

@@ -26,8 +26,12 @@ def checkpoint(make_encoder, tmp_path) -> Callable[..., str]:
     return save
 
 
-def toy(clips: int, frames: int = 16, joints: int = 25, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips (N, C, T, V, 2) and labels: whether people are raised or lowered. Every other clip's second is absent."""
+def toy(
+    clips: int, frames: int = 16, joints: int = 25, channels: int = 3
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips (N, C, T, V, 2) and labels: whether people are raised or lowered. Every other clip's
+    second is absent.
+    """
     labels = torch.arange(clips) % 2
     x = 0.1 * torch.randn(clips, channels, frames, joints, 2)
     x[:, 1] += (2.0 * labels - 1).view(-1, 1, 1, 1)
@@ -46,5 +50,9 @@ def check_marks(path: Path) -> None:
     lines = path.read_text().splitlines()
     marked = [line for line in lines if line.endswith(MARK)]
     assert 1 <= len(marked) <= 3
-    ours = [line for line in lines if re.search(r"slim_fast\.|SLiM|pretrained|runs/", line.split("#")[0])]
+    ours = [
+        line
+        for line in lines
+        if re.search(r"slim_fast\.|SLiM|pretrained|runs/", line.split("#")[0])
+    ]
     assert ours == marked

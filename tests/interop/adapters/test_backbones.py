@@ -1,13 +1,14 @@
 """PYSKL and mmaction2 take the encoder as a backbone by three lines of their configs."""
 
 import importlib
+import re
 import sys
 
 import pytest
 import torch
 
 from slim_fast import UserError
-from slim_fast.interop.adapter import registry
+from slim_fast.interop.adapters.registry import find_registry
 from slim_fast.interop.mmaction2 import SLiM as MMActionBackbone
 from slim_fast.interop.pyskl import SLiM as Backbone
 from tests.interop.adapters.conftest import EXAMPLES, check_marks, toy
@@ -28,7 +29,7 @@ def example(request, monkeypatch):
     package = {"pyskl": "pyskl", "mmaction2": "mmaction"}[request.param]
     for name, module in openmmlab.packages(found)[package].items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, f"slim_fast.interop.{request.param}")
+    monkeypatch.delitem(sys.modules, f"slim_fast.interop.{request.param}", raising=False)
     check_marks(EXAMPLES / f"{request.param}_config.py")
     return found, openmmlab.read_config(EXAMPLES / f"{request.param}_config.py")
 
@@ -93,8 +94,15 @@ def test_lengths_and_layouts(checkpoint):
 )
 def test_the_layout_names_the_skeleton(arguments, joints, channels):
     backbone = Backbone(**arguments)
-    assert (backbone.joints, backbone.channel_names, backbone.config.width) == (joints, channels, 256)
-    assert sum(p.numel() for p in backbone.parameters() if not p.requires_grad) == backbone.mask_token.numel()
+    assert (backbone.joints, backbone.channel_names, backbone.config.width) == (
+        joints,
+        channels,
+        256,
+    )
+    assert (
+        sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
+        == backbone.mask_token.numel()
+    )
 
 
 def test_what_does_not_fit(checkpoint):
@@ -107,7 +115,9 @@ def test_what_does_not_fit(checkpoint):
     ):
         with pytest.raises(UserError, match=says):
             Backbone(**arguments, pretrained=checkpoint())
-    with pytest.warns(UserWarning, match=r"pyskl\.SLiM: .* no use for tcn_type='mstcn', base_channels=64\.$"):
+    with pytest.warns(
+        UserWarning, match=r"pyskl\.SLiM: .* no use for tcn_type='mstcn', base_channels=64\.$"
+    ):
         Backbone(NTU, tcn_type="mstcn", base_channels=64, pretrained=checkpoint())
 
 
@@ -121,15 +131,29 @@ def test_mmengines_way_to_say_pretrained(checkpoint):
 
 
 def test_only_a_package_that_is_not_there_is_passed_over(monkeypatch, tmp_path):
-    assert registry("no_such_package.models", "BACKBONES") is None
+    assert find_registry("no_such_package.models", "BACKBONES") is None
     (tmp_path / "pyskl").mkdir()
     (tmp_path / "pyskl" / "__init__.py").write_text("import something_it_needs")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     with pytest.raises(ModuleNotFoundError, match="something_it_needs"):
-        registry("pyskl.models.builder", "BACKBONES")
-    (tmp_path / "pyskl" / "__init__.py").write_text("")
-    sys.modules.pop("pyskl", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pyskl\.models"):
-        registry("pyskl.models.builder", "BACKBONES")
-    sys.modules.pop("pyskl", None)
+        find_registry("pyskl.models.builder", "BACKBONES")
+
+
+@pytest.mark.parametrize(
+    "files", [[], ["__init__.py"], ["models/builder.py"], ["__init__.py", "models/__init__.py"]]
+)
+def test_a_folder_of_a_packages_name_breaks_no_import(files, monkeypatch, tmp_path):
+    (tmp_path / "pyskl").mkdir()
+    for name in files:
+        (tmp_path / "pyskl" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "pyskl" / name).write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    monkeypatch.delitem(sys.modules, "slim_fast.interop.pyskl", raising=False)
+    with pytest.warns(
+        UserWarning, match=rf"{re.escape(str(tmp_path))}.* has no pyskl\.models\.builder\.BACKBONES"
+    ):
+        importlib.import_module("slim_fast.interop.pyskl")
+    for name in [name for name in sys.modules if name.split(".")[0] == "pyskl"]:
+        del sys.modules[name]

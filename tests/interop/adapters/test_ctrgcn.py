@@ -31,7 +31,8 @@ def test_logits_are_the_classifiers_in_both_layouts(make_classifier, tmp_path):
     x, _ = toy(4)
     assert torch.equal(model(x), classifier(x))
     single = x[..., :1]
-    flat = torch.stack([single[:, :, t, :, 0].transpose(1, 2).flatten(1) for t in range(16)], 1)  # (N, T, V * C)
+    # (N, T, V * C)
+    flat = torch.stack([single[:, :, t, :, 0].transpose(1, 2).flatten(1) for t in range(16)], 1)
     torch.testing.assert_close(model(flat), classifier(single))
     assert torch.equal(model(x[::3]), model(x[::3, ..., :1]))
     with pytest.raises(UserError, match=r"takes clips \(B, C=3, T, V=25, M\)"):
@@ -44,6 +45,9 @@ def test_dropout_and_sizes(checkpoint):
     x, _ = toy(4)
     assert not torch.equal(model.train()(x), model(x))
     assert torch.equal(model.eval()(x), model(x))
-    for arguments, says in (({"num_point": 20}, "num_point=20"), ({"in_channels": 2}, "in_channels=2")):
+    for arguments, says in (
+        ({"num_point": 20}, "num_point=20"),
+        ({"in_channels": 2}, "in_channels=2"),
+    ):
         with pytest.raises(UserError, match=rf"contradicts {says} \(it has "):
             Model(**arguments, pretrained=checkpoint())

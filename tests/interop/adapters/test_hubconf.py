@@ -26,9 +26,11 @@ x = torch.randn(2, 3, 16, 5, 2)
 from slim_fast.interop import ctrgcn  # what was not imported before is found, too
 from slim_fast.data import cache
 import slim_kernels.check
-classifier = torch.hub.load(root, "slim_classifier", source="local", pretrained=folder, num_classes=3)
+classifier = torch.hub.load(
+    root, "slim_classifier", source="local", pretrained=folder, num_classes=3)
 assert classifier(x).shape == (2, 3)
-assert torch.hub.load(root, "slim_encoder", source="local", topology=17, channels="xy").joints == 17
+plane = torch.hub.load(root, "slim_encoder", source="local", topology=17, channels="xy")
+assert plane.joints == 17
 try:
     torch.hub.load(root, "slim_encoder", source="local", pretrained=True)
 except ValueError as error:
@@ -44,7 +46,11 @@ def test_loaded_where_nothing_is_installed(make_encoder, tmp_path):
     encoder.save_pretrained(tmp_path / "e")
     arguments = [str(ROOT), str(tmp_path / "e"), str(tmp_path / "out.pt")]
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
     torch.manual_seed(0)

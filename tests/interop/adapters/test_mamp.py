@@ -17,7 +17,9 @@ SMALL = {"dim_feat": 16, "depth": 3, "num_heads": 2}
 @pytest.fixture
 def alone():
     """A process group of one, as the trainers' launcher makes."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
     yield
     torch.distributed.destroy_process_group()
 
@@ -38,7 +40,10 @@ def test_linear_probing(config, alone):
     model, losses = mamp.linprobe(config, [(x, labels)] * 20)
     assert losses[-1] < 0.2 * losses[0]
     assert torch.equal(mamp.evaluate(model, x), labels)
-    assert {n for n, p in model.named_parameters() if p.requires_grad} == {"head.fc.1.weight", "head.fc.1.bias"}
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        "head.fc.1.weight",
+        "head.fc.1.bias",
+    }
     after = model.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items() if not k.startswith("head."))
 
@@ -77,7 +82,11 @@ def test_fine_tuning_with_layer_decay(config, alone):
     assert losses[-1] < 0.2 * losses[0]
     assert torch.equal(mamp.evaluate(model, x), labels)
     before = SLiMClassifier.from_pretrained(config["model_args"]["pretrained"]).state_dict()
-    moved = {n for n, p in model.named_parameters() if not n.startswith("head.") and not torch.equal(p, before[n])}
+    moved = {
+        n
+        for n, p in model.named_parameters()
+        if not n.startswith("head.") and not torch.equal(p, before[n])
+    }
     assert moved == before.keys() - {"head.weight", "head.bias", "mask_token"}
     scales = {
         next(n for n, q in model.named_parameters() if q is p): group["lr_scale"]
@@ -107,14 +116,25 @@ def test_logits_are_the_classifiers(make_classifier, tmp_path):
 def test_without_a_checkpoint_sizes_are_the_arguments():
     model = Transformer(2, 5, 32, 2, 4, 2.0, num_joints=17, pool="cls")
     config = model.config
-    assert (config.width, config.depth, config.heads, config.ffn_ratio, model.joints) == (32, 2, 4, 2.0, 17)
+    assert (config.width, config.depth, config.heads, config.ffn_ratio, model.joints) == (
+        32,
+        2,
+        4,
+        2.0,
+        17,
+    )
     assert model.channel_names == "xy"
     assert model(torch.randn(3, 2, 8, 17, 1)).shape == (3, 5)
     model.reset_classifier(3)
     assert model.head.fc.weight.requires_grad
     assert model(torch.randn(3, 2, 8, 17, 1)).shape == (3, 3)
     released = Transformer()
-    assert (released.config.width, released.config.depth, released.joints, released.num_classes) == (256, 8, 25, 60)
+    assert (
+        released.config.width,
+        released.config.depth,
+        released.joints,
+        released.num_classes,
+    ) == (256, 8, 25, 60)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +163,9 @@ def test_no_clips_of_five_channels():
 
 
 def test_one_warning_of_what_has_no_use(config):
-    with pytest.warns(UserWarning, match=r"mamp\.Transformer: SLiM's encoder has no use for t_patch_size=4\.$") as told:
+    with pytest.warns(
+        UserWarning, match=r"mamp\.Transformer: SLiM's encoder has no use for t_patch_size=4\.$"
+    ) as told:
         mamp.build(config)
     assert len(told) == 1
     config["model_args"] |= {"drop_path_rate": 0.3, "patch_size": 5, "colour": "red"}
@@ -153,7 +175,9 @@ def test_one_warning_of_what_has_no_use(config):
     assert len(told) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Transformer(pretrained=config["model_args"]["pretrained"], num_frames=64, **SMALL)
+        Transformer(
+            pretrained=config["model_args"]["pretrained"], num_frames=64, num_classes=2, **SMALL
+        )
 
 
 @pytest.mark.filterwarnings("ignore:mamp.Transformer")

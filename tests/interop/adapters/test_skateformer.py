@@ -15,12 +15,25 @@ pytestmark = pytest.mark.filterwarnings("ignore:skateformer.SkateFormer")
 ARM = ("wrist", "hand", "hand_tip", "thumb")
 LEG = ("hip", "knee", "ankle", "foot")
 GROUPS = [f"{side}_{part}" for parts in (ARM, LEG) for side in ("left", "right") for part in parts]
-GROUPS += ["left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "spine_mid", "neck", "spine_base", "head"]
+GROUPS += [
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "spine_mid",
+    "neck",
+    "spine_base",
+    "head",
+]
 ORDER = [get_topology("ntu-25").joints.index(name) for name in GROUPS]
 
 
-def clips(n: int, frames: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As the feeder gives them, (N, 3, T, 24, 2), index_t (N, T), labels, and the clips of 25 joints."""
+def clips(
+    n: int, frames: int = 16
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As the feeder gives them, (N, 3, T, 24, 2), index_t (N, T), labels, and the clips of 25
+    joints.
+    """
     whole, labels = toy(n, frames)
     index = 2 * torch.rand(n, frames).sort(1)[0] - 1
     return whole[:, :, :, ORDER], index, labels, whole
@@ -60,6 +73,26 @@ def test_joints_are_put_back_and_the_missing_one_is_masked(make_classifier, tmp_
     assert not plain.mask_token.requires_grad
 
 
+def test_an_absent_person_that_augmentation_made_a_point_or_a_speck_is_nobody(
+    make_classifier, tmp_path
+):
+    """The bones' augmentation puts them where another clip's second person was, or makes their
+    bones 1e-5 long.
+    """
+    make_classifier(4, "ntu-25").save_pretrained(tmp_path / "c")
+    x, index, _, whole = clips(4)
+    for partition, given in ((True, x), (False, whole)):
+        model = SkateFormer_(
+            num_points=given.shape[3], partition=partition, pretrained=tmp_path / "c"
+        ).eval()
+        alone = model(given[..., :1], index)
+        point, speck = given.clone(), given.clone()
+        point[..., 1] = torch.randn(4, 3, 1, 1)
+        speck[..., 1] *= 1e-5
+        for clip in (point, speck):
+            torch.testing.assert_close(model(clip, index), alone)
+
+
 def test_northwestern_ucla(make_classifier, tmp_path):
     classifier = make_classifier(4, "kinect-v1-20")
     classifier.save_pretrained(tmp_path / "c")
@@ -82,5 +115,12 @@ def test_what_does_not_fit(checkpoint):
 
 def test_one_warning(checkpoint):
     with pytest.warns(UserWarning, match="no use for kernel_size=7, attn_drop=0.5") as told:
-        SkateFormer_(num_points=24, kernel_size=7, attn_drop=0.5, head_drop=0.1, pretrained=checkpoint())
+        SkateFormer_(
+            num_points=24,
+            num_classes=2,
+            kernel_size=7,
+            attn_drop=0.5,
+            head_drop=0.1,
+            pretrained=checkpoint(),
+        )
     assert len(told) == 1

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Arguments of CTR-GCN's model/ctrgcn.py's Model and of SkateFormer's model/SkateFormer.py's SkateFormer.
+# Arguments of CTR-GCN's model/ctrgcn.py's Model and of SkateFormer's model/SkateFormer.py's
+# SkateFormer.
 CTRGCN = "num_class num_point num_person graph graph_args in_channels drop_out adaptive"
 SKATEFORMER = (
-    "in_channels depths channels num_classes embed_dim num_people num_frames num_points kernel_size num_heads "
-    "type_1_size type_2_size type_3_size type_4_size attn_drop head_drop drop rel drop_path mlp_ratio "
-    "act_layer norm_layer_transformer index_t global_pool"
+    "in_channels depths channels num_classes embed_dim num_people num_frames num_points "
+    "kernel_size num_heads type_1_size type_2_size type_3_size type_4_size attn_drop head_drop "
+    "drop rel drop_path mlp_ratio act_layer norm_layer_transformer index_t global_pool"
 )
 
 

@@ -10,8 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 # Arguments of its model/transformer.py's Transformer.
 ARGUMENTS = (
-    "dim_in num_classes dim_feat depth num_heads mlp_ratio num_frames num_joints patch_size t_patch_size "
-    "qkv_bias qk_scale drop_rate attn_drop_rate drop_path_rate norm_layer protocol"
+    "dim_in num_classes dim_feat depth num_heads mlp_ratio num_frames num_joints patch_size "
+    "t_patch_size qkv_bias qk_scale drop_rate attn_drop_rate drop_path_rate norm_layer protocol"
 )
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -24,7 +24,9 @@ def build(config: dict[str, Any]) -> Any:
 
 
 def layer_decay_groups(model: Any, weight_decay: float, decay: float) -> list[dict[str, Any]]:
-    """Rates fall from the head (layer N + 1 of N blocks) to the embeddings it knows by name (layer 0)."""
+    """Rates fall from the head (layer N + 1 of N blocks) to the embeddings it knows by name (layer
+    0).
+    """
     last = len(model.blocks) + 1
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -38,7 +40,11 @@ def layer_decay_groups(model: Any, weight_decay: float, decay: float) -> list[di
         flat = parameter.ndim == 1
         group = groups.setdefault(
             (layer, flat),
-            {"params": [], "lr_scale": decay ** (last - layer), "weight_decay": 0.0 if flat else weight_decay},
+            {
+                "params": [],
+                "lr_scale": decay ** (last - layer),
+                "weight_decay": 0.0 if flat else weight_decay,
+            },
         )
         group["params"].append(parameter)
     return list(groups.values())
@@ -48,7 +54,9 @@ def finetune(config: dict[str, Any], batches: Batches) -> tuple[Any, list[float]
     """The model and its losses. A process group must be there, as under its launcher."""
     model = build(config)
     parallel = DistributedDataParallel(model)
-    optimizer = torch.optim.AdamW(layer_decay_groups(model, 0.05, config["layer_decay"]), lr=config["lr"])
+    optimizer = torch.optim.AdamW(
+        layer_decay_groups(model, 0.05, config["layer_decay"]), lr=config["lr"]
+    )
     for group in optimizer.param_groups:
         group["lr"] = config["lr"] * group["lr_scale"]
     parallel.train(True)

@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 # Arguments of STGCN, in both.
-ARGUMENTS = "graph_cfg in_channels base_channels data_bn_type ch_ratio num_person num_stages inflate_stages down_stages"
+ARGUMENTS = (
+    "graph_cfg in_channels base_channels data_bn_type ch_ratio num_person num_stages "
+    "inflate_stages down_stages"
+)
 
 
 class Registry:
     def __init__(self) -> None:
         self.kinds: dict[str, Any] = {}
 
-    def register_module(self, name: str | None = None, force: bool = False, module: Any = None) -> Any:
+    def register_module(
+        self, name: str | None = None, force: bool = False, module: Any = None
+    ) -> Any:
         if name in self.kinds and not force:
             raise KeyError(f"{name} is already registered")
         self.kinds[name or module.__name__] = module
@@ -43,7 +48,11 @@ def packages(registry: Registry) -> dict[str, dict[str, types.ModuleType]]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The names a config file defines; its custom_imports are imported."""
-    config = {name: value for name, value in runpy.run_path(str(path)).items() if not name.startswith("__")}
+    config = {
+        name: value
+        for name, value in runpy.run_path(str(path)).items()
+        if not name.startswith("__")
+    }
     for module in config["custom_imports"]["imports"]:
         importlib.import_module(module)
     return config
@@ -75,7 +84,9 @@ class RecognizerGCN(nn.Module):
         scores = self.cls_head(self.backbone(keypoint.flatten(0, 1)))
         return scores.unflatten(0, keypoint.shape[:2]).softmax(-1).mean(1)
 
-    def train_step(self, keypoint: Tensor, label: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    def train_step(
+        self, keypoint: Tensor, label: Tensor, optimizer: torch.optim.Optimizer
+    ) -> float:
         loss = nn.functional.cross_entropy(self.cls_head(self.backbone(keypoint[:, 0])), label)
         optimizer.zero_grad()
         loss.backward()

@@ -16,10 +16,15 @@ def register_model(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def create_model(name: str, pretrained: bool = False, pretrained_cfg_overlay: Any = None, **options: Any) -> Any:
+def create_model(
+    name: str, pretrained: bool = False, pretrained_cfg_overlay: Any = None, **options: Any
+) -> Any:
     given = {k: v for k, v in options.items() if v is not None}
     return ENTRIES[name](
-        pretrained=pretrained, pretrained_cfg=None, pretrained_cfg_overlay=pretrained_cfg_overlay, **given
+        pretrained=pretrained,
+        pretrained_cfg=None,
+        pretrained_cfg_overlay=pretrained_cfg_overlay,
+        **given,
     )
 
 
@@ -30,7 +35,9 @@ def packages() -> dict[str, types.ModuleType]:
 
 
 def layer_numbers(model: Any) -> dict[str, int]:
-    """Parameter -> layer, by the model's group_matcher: 99999 joins the layer before, what nothing matches is last."""
+    """Parameter -> layer, by the model's group_matcher: 99999 joins the layer before, what nothing
+    matches is last.
+    """
     rules = []
     for order, rule in enumerate(model.group_matcher(coarse=False).values()):
         rules += [(order, *part) for part in (rule if isinstance(rule, list) else [(rule, None)])]

@@ -1,0 +1,1 @@
+"""What the methods cost: counted through the modules, checked against closed forms, reported."""

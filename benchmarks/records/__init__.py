@@ -1,0 +1,1 @@
+"""Results on file: written, compared, and shown as tables and charts."""

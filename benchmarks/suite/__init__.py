@@ -1,0 +1,1 @@
+"""What `pytest benchmarks/ --benchmark-only` measures, and what it is measured with."""

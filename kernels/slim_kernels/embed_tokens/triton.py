@@ -1,0 +1,215 @@
+"""embed_tokens as an op of Triton kernels: its launches, fake, backward, autocast and FLOPs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from slim_kernels.embed_tokens.triton_kernels import embed_backward_kernel, embed_kernel
+from slim_kernels.runtime.launch import architecture, float32_precision, launch
+from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
+from slim_kernels.runtime.target import runs_on_gpu
+from slim_kernels.runtime.triton_layer_norm import exact
+from slim_kernels.runtime.triton_rows import padded
+
+# Programs that share the tokens of the gradients' sums.
+MOST_PROGRAMS = 256
+
+
+def _precision(x: Tensor) -> str:
+    """Near float32's on a GPU; an interpreter computes exactly."""
+    return float32_precision(architecture(x.device)) if runs_on_gpu(x) else "ieee"
+
+
+def _groups(
+    clips: Sequence[Tensor], masks: Sequence[Tensor], patch: int, prefix: int
+) -> Iterator[tuple[Tensor, Tensor | None, dict[str, int]]]:
+    """Each group's clips, mask (None for an empty one) and numbers; `start`: its first token if
+    none is left out.
+    """
+    start = 0
+    for x, mask in zip(clips, masks, strict=True):
+        count, frames, joints, _ = x.shape
+        steps = frames // patch
+        strides = dict(zip(("s_n", "s_t", "s_v", "s_c"), x.stride(), strict=True))
+        yield (
+            x,
+            mask.contiguous() if mask.numel() else None,
+            {"start": start, "clips": count, "steps": steps, **strides},
+        )
+        start += count * (prefix + steps * joints)
+
+
+def full_length(clips: Sequence[Tensor], patch: int, prefix: int) -> int:
+    """Tokens of all clips (N, T, V, C) where none is left out."""
+    return sum(x.shape[0] * (prefix + x.shape[1] // patch * x.shape[2]) for x in clips)
+
+
+@kernel_op("slim_kernels::embed_tokens")
+def embed_tokens(
+    clips: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    mask_token: Tensor,
+    joints: Tensor,
+    prefix: Tensor,
+    index: Tensor | None,
+) -> Tensor:
+    """(total, D) in the joint embedding's dtype. masks: empty where a group has none, for autograd
+    knows no lists that hold None.
+    """
+    (width, channels, patch), count, dtype = weight.shape, len(joints), joints.dtype
+    total = full_length(clips, patch, len(prefix)) if index is None else len(index)
+    tile = launch("embed", joints.device, width)
+    weight, bias, mask_token, joints, prefix = exact(weight, bias, mask_token, joints, prefix)
+    out = joints.new_empty(total, width, dtype=dtype)
+    if total:
+        for x, mask, numbers in _groups(clips, masks, patch, len(prefix)):
+            embed_kernel[triton.cdiv(total, tile["BM"]),](
+                x,
+                x if mask is None else mask,
+                x if index is None else index.contiguous(),
+                weight,
+                bias,
+                mask_token,
+                joints,
+                prefix,
+                out,
+                total,
+                **numbers,
+                D=width,
+                DP=padded(width),
+                K=channels * patch,
+                KP=max(16, triton.next_power_of_2(channels * patch)),
+                P=patch,
+                V=count,
+                R=len(prefix),
+                MASK=mask is not None,
+                INDEX=index is not None,
+                PRECISION=_precision(x),
+                **tile,
+            )
+    return out
+
+
+@embed_tokens.register_fake
+def _(
+    clips: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    mask_token: Tensor,
+    joints: Tensor,
+    prefix: Tensor,
+    index: Tensor | None,
+) -> Tensor:
+    total = (
+        full_length(clips, weight.shape[2], prefix.shape[0]) if index is None else index.shape[0]
+    )
+    return joints.new_empty(total, weight.shape[0])
+
+
+@kernel_op("slim_kernels::embed_tokens_backward")
+def embed_tokens_backward(
+    grad: Tensor,
+    clips: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    mask_token: Tensor,
+    joints: Tensor,
+    prefix: Tensor,
+    index: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of weight, bias, mask_token, joints and prefix."""
+    grad = grad.contiguous()
+    (width, channels, patch), count, registers = weight.shape, len(joints), len(prefix)
+    size = channels * patch
+    features = size + 2 + count + registers
+    tile = launch("embed_backward", grad.device, width)
+    span = triton.cdiv(triton.cdiv(len(grad), MOST_PROGRAMS), tile["BM"]) * tile["BM"]
+    programs = triton.cdiv(len(grad), span) if span else 0
+    dtype = torch.promote_types(grad.dtype, torch.float32)
+    parts = grad.new_empty(len(clips), programs, features, width, dtype=dtype)
+    if programs:
+        for part, (x, mask, numbers) in zip(
+            parts, _groups(clips, masks, patch, registers), strict=True
+        ):
+            embed_backward_kernel[programs, triton.cdiv(features, tile["BF"])](
+                grad,
+                x,
+                x if mask is None else mask,
+                x if index is None else index.contiguous(),
+                part,
+                len(grad),
+                span,
+                **numbers,
+                D=width,
+                DP=padded(width),
+                K=size,
+                P=patch,
+                V=count,
+                R=registers,
+                F=features,
+                MASK=mask is not None,
+                INDEX=index is not None,
+                PRECISION=_precision(x),
+                **tile,
+            )
+    w, b, m, j, p = parts.sum((0, 1)).split([size, 1, 1, count, registers])
+    return (
+        w.t().contiguous().view(width, channels, patch).to(weight.dtype),
+        b[0].to(bias.dtype, copy=True),
+        m[0].to(mask_token.dtype, copy=True),
+        j.to(joints.dtype, copy=True),
+        p.to(prefix.dtype, copy=True),
+    )
+
+
+@embed_tokens_backward.register_fake
+def _(
+    grad: Tensor, clips: Sequence[Tensor], masks: Sequence[Tensor], *parameters: Any
+) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.empty_like(v, memory_format=torch.contiguous_format) for v in parameters[:-1]
+    )
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    clips, masks, *parameters = inputs
+    ctx.groups = len(clips)
+    ctx.save_for_backward(*clips, *masks, *parameters)
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    saved, n = ctx.saved_tensors, ctx.groups
+    clips, masks = list(saved[:n]), list(saved[n : 2 * n])
+    return (
+        [None] * n,
+        [None] * n,
+        *embed_tokens_backward(grad, clips, masks, *saved[2 * n :]),
+        None,
+    )
+
+
+def _flops(clips: Sequence[Tensor], weight: Tensor) -> int:
+    return (
+        2
+        * weight.numel()
+        * sum(len(x) * (x.shape[1] // weight.shape[2]) * x.shape[2] for x in clips)
+    )
+
+
+embed_tokens.register_autograd(_gradients, setup_context=_setup)
+
+
+cast_under_autocast(embed_tokens)
+
+
+count_flops(embed_tokens, lambda clips, masks, weight, *_: _flops(clips, weight))
+
+
+count_flops(embed_tokens_backward, lambda grad, clips, masks, weight, *_: _flops(clips, weight))

@@ -1,0 +1,1 @@
+"""What the adapters to other code bases, `slim_fast.interop.<code base>`, share."""

@@ -1,0 +1,1 @@
+"""Pretrained weights: files, runs, Hugging Face repositories, and what other trainers save."""

@@ -1,0 +1,106 @@
+"""Models as ONNX files."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slim_fast.errors import UserError
+from slim_fast.interop.encoder import SLiMEncoder
+from slim_fast.interop.export.module import ExportModule
+from slim_fast.interop.export.program import (
+    ExportedFile,
+    Report,
+    describe_export,
+    dynamic_axes,
+    example_clips,
+    write_program,
+)
+from slim_fast.interop.export.verify import Run
+
+OLDEST_OPSET, OPSET = 18, 20
+
+
+def export_onnx(
+    model: SLiMEncoder,
+    path: str | Path,
+    *,
+    opset: int = OPSET,
+    verify: bool = True,
+    report: Report = lambda _: None,
+) -> ExportedFile:
+    """Write `model` to an ONNX file, its weights (float32) and `describe_export`'s fields in it.
+
+    The input x is float32 (B, C, T, V, M), T a multiple of patch_frames; the outputs are
+    `ExportModule`'s. B, T and M are dynamic.
+
+    Args:
+        opset: 18 or newer; from 23 on attention is one operation.
+        verify: compare it with the model in onnxruntime before the file gets its name, see `check`.
+        report: called with a line on each step.
+
+    Raises: UserError without onnx, onnxscript or (to verify) onnxruntime, for an unknown opset, an
+    optimized encoder, a path that can't be written, and where the outputs differ. What was at
+    `path` then stays.
+    """
+    onnx, *_ = [
+        _module(name) for name in ("onnx", "onnxscript", "onnxruntime")[: 3 if verify else 2]
+    ]
+    if opset < OLDEST_OPSET:
+        raise UserError(f"ONNX opset {opset} is too old: choose {OLDEST_OPSET} or newer.")
+
+    def make(plain: ExportModule) -> bytes:
+        program = torch.onnx.export(
+            plain,
+            (example_clips(plain.encoder),),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            dynamic_shapes=dynamic_axes(plain.encoder),
+            input_names=["x"],
+            output_names=list(plain.axes),
+        )
+        assert program is not None
+        proto = program.model_proto
+        if [used.version for used in proto.opset_import if not used.domain] != [opset]:
+            raise UserError(
+                f"torch {torch.__version__} can't write ONNX opset {opset}: choose an older one."
+            )
+        graph = proto.graph
+        # The exporter stores with every value the source file and line that it comes from.
+        for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+            del part.metadata_props[:]
+        del graph.value_info[:]
+        for output, axes in zip(graph.output, plain.axes.values(), strict=True):
+            for dim, name in zip(output.type.tensor_type.shape.dim, axes, strict=True):
+                if isinstance(name, str):
+                    dim.dim_param = name
+        onnx.helper.set_model_props(proto, describe_export(model))
+        return proto.SerializeToString()
+
+    return write_program(model, Path(path), make, _onnxruntime, verify, report)
+
+
+def _onnxruntime(content: bytes) -> Run:
+    onnxruntime = _module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # its errors are raised
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own, which share no other base
+        raise UserError(
+            f"onnxruntime {onnxruntime.__version__} can't load the exported program ({error}): "
+            "take an older --opset."
+        ) from error
+    return lambda x: [torch.from_numpy(output) for output in session.run(None, {"x": x.numpy()})]
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f'Exporting to ONNX needs {name}: pip install "slim_fast[onnx]".'
+        ) from error

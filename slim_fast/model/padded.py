@@ -1,0 +1,94 @@
+"""The encoder in plain PyTorch on clips of one length, for traced and exported programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from slim_kernels.attention.rotary import BASE
+from torch import Tensor
+from torch.jit._trace import is_tracing
+
+from slim_fast.model.block import is_plain_patch_embed
+
+if TYPE_CHECKING:
+    from slim_fast.model.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class PaddedLayout:
+    """Tokens (N, L, D) of sequences of one length."""
+
+    cos: Tensor
+    sin: Tensor
+    """(L, d / 2) of each token's angles; CLS and registers are not rotated."""
+    visible: Tensor | None = None
+    """(N, 1, 1, L) bool, which tokens may be attended to; None: all."""
+
+    def attend(self, qkv: Tensor, heads: int) -> Tensor:
+        """Queries, keys and values (N, L, 3 D) -> (N, L, D)."""
+        # (N, heads, L, d)
+        q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        q, k = self._rotate(q), self._rotate(k)
+        if is_tracing():  # FLOP counters know matrix multiplications only
+            scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+            if self.visible is not None:
+                scores = scores.masked_fill(~self.visible, -torch.inf)
+            attended = scores.softmax(-1) @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.visible)
+        return attended.transpose(1, 2).flatten(2)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], -1)
+
+
+def encode_padded(
+    encoder: Encoder, clips: Tensor, mask: Tensor | None, blocks: Sequence[int]
+) -> list[Tensor]:
+    """Outputs (N, L, D) of the numbered blocks for clips (N, T, V, C), before the final norm.
+
+    mask: (N, T / patch, V) bool, True: the mask token stands in; None: nowhere.
+    """
+    h, tokens = _embedded(encoder, clips, mask)
+    outputs = []
+    for number, block in enumerate(encoder.blocks[: max(blocks, default=-1) + 1]):
+        h = block(h, tokens)
+        if number in blocks:
+            outputs.append(h)
+    return outputs
+
+
+def _embedded(encoder: Encoder, clips: Tensor, mask: Tensor | None) -> tuple[Tensor, PaddedLayout]:
+    """Tokens (N, L, D): CLS, registers, patches, time-major."""
+    config, positions = encoder.config, encoder.pos_embed
+    if is_plain_patch_embed(encoder.patch_embed):
+        proj = encoder.patch_embed.proj
+        # (N, t, V, C * P)
+        rows = clips.unflatten(1, (-1, config.patch_frames)).permute(0, 1, 3, 4, 2).flatten(3)
+        patches = F.linear(rows.to(proj.weight.dtype), proj.weight.flatten(1), proj.bias)
+    else:
+        patches = encoder.patch_embed(clips.to(positions.dtype))
+    prefix, times = 1 + config.registers, patches.shape[1]
+    if mask is not None:
+        patches = torch.where(mask[..., None], encoder.mask_token.to(patches.dtype), patches)
+    head = torch.cat([encoder.cls_token + positions[:, :1], encoder.register_tokens], 1)
+    patches = (patches + positions[0, 1:]).flatten(1, 2)
+    h = torch.cat([head.expand(patches.shape[0], -1, -1), patches], 1)
+    visible = None
+    if mask is not None and config.attention == "visible":
+        visible = torch.cat(
+            [mask.new_ones(1, prefix).expand(mask.shape[0], -1), ~mask.flatten(1)], 1
+        )[:, None, None]
+
+    half = config.width // config.heads // 2
+    # Of numbers, so that a program holds them and does not compute them.
+    frequency = positions.new_tensor([BASE ** (-i / half) for i in range(half)])
+    angle = torch.arange(times, device=positions.device)[:, None] * frequency
+    angle = angle[:, None].expand(times, encoder.joints, half).flatten(0, 1)
+    angle = torch.cat([angle.new_zeros(prefix, half), angle])
+    return h, PaddedLayout(angle.cos(), angle.sin(), visible)

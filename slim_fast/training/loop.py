@@ -1,0 +1,165 @@
+"""The steps of a run, and between them checkpoints, evaluations and records."""
+
+import logging
+import math
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slim_fast.data.cache import ClipCache
+from slim_fast.errors import UserError
+from slim_fast.evaluation.probe import compute_online_knn
+from slim_fast.training.checkpoint import Checkpoints
+from slim_fast.training.clips import hash_clips, select_knn_clips
+from slim_fast.training.folder import METRICS
+from slim_fast.training.interrupt import Interrupt
+from slim_fast.training.monitor import Monitor, read_metrics
+from slim_fast.training.output import logger
+from slim_fast.training.schedules import ScheduleValues
+from slim_fast.training.teacher import describe_encoder
+from slim_fast.training.threads import ThreadAdapter
+from slim_fast.training.trainer import NonFiniteLoss, Trainer
+
+EVENTS = 10  # evaluations and checkpoints of a run that names no interval
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved its state; `status` is the process' exit status."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class TrainingLoop:
+    """Trains from `step` (done so far, in `seconds`) to the end, in a run's folder."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        cache: ClipCache,
+        checkpoints: Checkpoints,
+        folder: Path,
+        step: int,
+        seconds: float,
+    ) -> None:
+        self.trainer, self.cache = trainer, cache
+        self.checkpoints, self.folder = checkpoints, folder
+        self.step, self.steps, self.log = step, trainer.config.steps, trainer.config.log
+        self._began = time.perf_counter() - seconds
+        self._saved_step, self._saved_at = step or None, time.monotonic()
+        self._knn_clips = select_knn_clips(cache, trainer.config)
+        encoder = trainer.model.teacher.encoder
+        self._about = {
+            "clips": hash_clips(trainer.store),
+            "conditions": describe_conditions(trainer),
+            "encoder": describe_encoder(encoder, cache.topology, cache.channels, cache.classes),
+        }
+
+    def run(self) -> float:
+        """Train; returns the seconds. Raises: Interrupted; UserError for a non-finite loss."""
+        config = self.trainer.config
+        quiet = not logger.isEnabledFor(logging.INFO)
+        self.monitor = Monitor(self.folder, self.step, self.steps, config.batch, quiet)
+        records = read_metrics(self.folder / METRICS)  # up to this step: the monitor drops others
+        self._evaluated = {record["step"] for record in records if "knn_top1" in record}
+        threads = ThreadAdapter(config.threads is not None, self.monitor.print_line)
+        adapt = self.trainer.device.type == "cpu"
+        try:
+            with Interrupt() as interrupt:
+                while True:
+                    stop = interrupt.requested
+                    if self.step != self._saved_step and (stop or self._is_checkpoint_due()):
+                        self._save()
+                    if stop:
+                        raise Interrupted(self._describe_stop(stop), 128 + stop)
+                    if self._is_evaluation_due():
+                        self._evaluate()
+                        continue  # a signal may have come meanwhile
+                    if self.step == self.steps:
+                        break
+                    values, schedules = self.trainer.step(self.step)
+                    self.step += 1
+                    self.monitor.advance()
+                    if adapt:
+                        threads.adapt(self.step)
+                    if self._is_due(self.log.metrics_every):
+                        self._record(values, schedules)
+        except NonFiniteLoss as error:
+            raise UserError(self._describe_nonfinite(error)) from error
+        finally:
+            self.monitor.close()
+        return time.perf_counter() - self._began
+
+    def _is_due(self, every: int) -> bool:
+        """Whether `every` so many steps, and at the end; 0: EVENTS times a run."""
+        every = every or max(1, self.steps // EVENTS)
+        return self.step > 0 and (self.step % every == 0 or self.step == self.steps)
+
+    def _is_checkpoint_due(self) -> bool:
+        longest = 60 * self.log.checkpoint_minutes or math.inf
+        is_old = time.monotonic() - self._saved_at >= longest
+        return is_old or self._is_due(self.log.checkpoint_every)
+
+    def _save(self) -> None:
+        state = {**self.trainer.state_dict(), "step": self.step, **self._about}
+        self.checkpoints.save(self.step, {**state, "seconds": time.perf_counter() - self._began})
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+        self.monitor.restart_clock()
+
+    def _is_evaluation_due(self) -> bool:
+        is_open = self._knn_clips is not None and self.step not in self._evaluated
+        return is_open and self._is_due(self.log.knn_every)
+
+    def _evaluate(self) -> None:
+        assert self._knn_clips is not None
+        accuracy = compute_online_knn(
+            self.cache, self.trainer.model.teacher.encoder, *self._knn_clips
+        )
+        self.monitor.write(self.step, {"knn_top1": accuracy})
+        self.monitor.print_line(f"step {self.step}: 1-NN accuracy {accuracy:.1%}")
+        self.monitor.restart_clock()
+        self._evaluated.add(self.step)
+
+    def _record(self, values: dict[str, torch.Tensor], schedules: ScheduleValues) -> None:
+        numbers = {name: value.item() for name, value in values.items()}
+        rate = self.monitor.rate()
+        moving = {name: float(value) for name, value in asdict(schedules).items()}
+        machine = {"samples_per_second": rate, "threads": torch.get_num_threads()}
+        self.monitor.write(self.step, {**numbers, **moving, **machine})
+        losses = {name: numbers[name] for name in numbers if name != "gradient_norm"}
+        self.monitor.show_progress(self.step, rate, {**losses, "lr": schedules.learning_rate})
+
+    def _describe_stop(self, stop: signal.Signals) -> str:
+        return (
+            f"Stopped by {stop.name} after step {self.step}; {self.checkpoints.path(self.step)} is "
+            "saved. The same command resumes the run."
+        )
+
+    def _describe_nonfinite(self, error: NonFiniteLoss) -> str:
+        """A sentence for the user, and the names of the batch's clips in a file."""
+        path = self.folder / f"nonfinite-step-{error.step}.txt"
+        path.write_text("\n".join(error.clips) + "\n", encoding="utf-8")
+        shown, more = ", ".join(error.clips[:4]), len(error.clips) - 4
+        last = self.checkpoints.files()
+        return (
+            f"{error}. Its batch held the clips {shown}{f' and {more} more' if more > 0 else ''} "
+            f"(all in {path}). The last good checkpoint is "
+            f"{last[-1] if last else 'none: the run had not written one yet'}; inspect the clips, "
+            "or choose another --out with a lower optim.learning_rate."
+        )
+
+
+def describe_conditions(trainer: Trainer) -> dict[str, Any]:
+    """What a resumed run may have otherwise, and what its results then depend on."""
+    return {
+        "steps": trainer.config.steps,
+        "threads": torch.get_num_threads(),
+        "device": str(trainer.device),
+        "dtype": str(trainer.dtype).removeprefix("torch."),
+        "torch": str(torch.__version__),
+    }

@@ -1,0 +1,13 @@
+"""Every launch on file for sm_90, run as compiled."""
+
+from slim_kernels.check.run import run
+
+
+def test_every_launch_is_right(request) -> None:
+    thorough = request.config.getoption("--thorough", default=False)
+    outcomes = list(run(90, sample=not thorough))
+    faults = [str(outcome) for outcome in outcomes if outcome.fault]
+    assert not faults, "\n".join(faults)
+    assert {outcome.dtype for outcome in outcomes} == {"bf16", "fp16"}
+    assert {outcome.autocast for outcome in outcomes} == {True, False}
+    assert all(len(outcome.gradients) > 0 for outcome in outcomes)

@@ -1,0 +1,300 @@
+"""The Triton kernels of prototype_loss, interpreted on the CPU, against the streamed loss, whose
+oracle keeps every logit.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slim_kernels import prototype_loss
+from torch import Tensor
+
+pytest.importorskip("triton", reason="the Triton kernels need triton")
+from slim_kernels.prototype_loss import triton as prototype_triton
+from slim_kernels.prototype_loss import triton_passes
+
+
+def unit(rows: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return (
+        F.normalize(torch.randn(rows, width, dtype=torch.float64), dim=-1)
+        .to(dtype)
+        .requires_grad_()
+    )
+
+
+def kernels(
+    student,
+    prototypes,
+    teacher,
+    teacher_prototypes,
+    target=None,
+    weight=None,
+    valid=None,
+    iterations=3,
+):
+    if weight is None:
+        weight = torch.ones(len(student), dtype=student.dtype)
+    return prototype_triton.prototype_loss(
+        student,
+        prototypes,
+        teacher,
+        teacher_prototypes,
+        target,
+        weight,
+        valid,
+        0.1,
+        0.04,
+        iterations,
+        None,
+        True,
+        True,
+    )[0]
+
+
+def streamed(
+    student,
+    prototypes,
+    teacher,
+    teacher_prototypes,
+    target=None,
+    weight=None,
+    valid=None,
+    iterations=3,
+):
+    return prototype_loss(
+        student,
+        prototypes,
+        teacher,
+        teacher_prototypes,
+        target=target,
+        weight=weight,
+        valid=valid,
+        student_temp=0.1,
+        teacher_temp=0.04,
+        sinkhorn_iterations=iterations,
+    )
+
+
+def assert_alike(tolerance: float, *inputs: Tensor, **options) -> None:
+    got, want = kernels(*inputs, **options), streamed(*inputs, **options)
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(loss, inputs[:2]) for loss in (got, want)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    students=st.sampled_from([1, 5, 63, 65]),
+    teachers=st.sampled_from([1, 2, 31, 70]),
+    prototypes=st.sampled_from([1, 31, 64, 129, 300]),
+    width=st.sampled_from([1, 3, 16, 24]),
+    references=st.sampled_from([0, 1, 2]),
+    weighted=st.booleans(),
+    iterations=st.integers(1, 4),
+)
+def test_equals_the_streamed_loss(
+    seed, students, teachers, prototypes, width, references, weighted, iterations
+):
+    torch.manual_seed(seed)
+    target = torch.randint(0, teachers, (students, references)) if references else None
+    if target is None:
+        teachers = students
+    weight = torch.rand(students, dtype=torch.float64) if weighted else None
+    inputs = (
+        unit(students, width),
+        unit(prototypes, width),
+        unit(teachers, width),
+        unit(prototypes, width),
+    )
+    assert_alike(1e-10, *inputs, target=target, weight=weight, iterations=iterations)
+
+
+@pytest.mark.parametrize("splits", [1, 3, 8])
+def test_splits_of_the_columns_are_put_together(splits, monkeypatch):
+    monkeypatch.setattr(triton_passes, "MOST_SPLITS", splits)
+    assert_alike(1e-10, unit(10, 8), unit(700, 8), unit(10, 8), unit(700, 8))
+
+
+def test_float32_at_the_published_width():
+    sizes = (70, 200, 70, 200)
+    exact = [unit(n, 256) for n in sizes]
+    low = [x.detach().float().requires_grad_() for x in exact]
+    got, want = kernels(*low), streamed(*exact)
+    assert (got - want).abs() < 1e-5 * want
+    for ours, theirs in zip(
+        torch.autograd.grad(got, low[:2]), torch.autograd.grad(want, exact[:2]), strict=True
+    ):
+        assert (ours.double() - theirs).norm() < 1e-4 * theirs.norm()
+
+
+def test_float16_operands_lose_nothing_to_weights_far_apart(monkeypatch):
+    """As on a GPU, whose operands are scaled: unscaled, the gradients of the light rows would
+    vanish.
+    """
+    monkeypatch.setattr(prototype_triton, "_operand", lambda x: x.half().contiguous())
+    exact = [unit(n, 16) for n in (60, 90, 60, 90)]
+    low = [x.detach().float().requires_grad_() for x in exact]
+    for weight in (torch.logspace(-9, 0, 60), torch.full((60,), 1e-8)):
+        got, want = kernels(*low, weight=weight), streamed(*exact, weight=weight.double())
+        assert (got - want).abs() < 1e-3 * want
+        for ours, theirs in zip(
+            torch.autograd.grad(got, low[:2]), torch.autograd.grad(want, exact[:2]), strict=True
+        ):
+            assert (ours.double() - theirs).norm() < 2e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("loss", [kernels, streamed])
+def test_a_scaled_loss_of_float16_features(loss):
+    """The scale alone does not fit float16, the gradients do."""
+    student, prototypes, teacher, teacher_prototypes = (
+        unit(n, 8, torch.float16) for n in (9, 30, 9, 30)
+    )
+    weight = torch.full((9,), 1e-4, dtype=torch.float16)
+    value = loss(student, prototypes, teacher, teacher_prototypes, weight=weight)
+    assert value.dtype == torch.float32
+    scaled, plain = (
+        torch.autograd.grad(value, [student, prototypes], g, retain_graph=True)
+        for g in (torch.tensor(65536.0), torch.tensor(1.0))
+    )
+    for a, b in zip(scaled, plain, strict=True):
+        assert a.dtype == torch.float16
+        assert a.isfinite().all()
+        assert (a.float() - 65536 * b.float()).norm() < 0.05 * a.float().norm()
+
+
+@pytest.mark.parametrize("valid", ["some", "one", "all"])
+@pytest.mark.parametrize("loss", [kernels, streamed])
+def test_padding_rows_change_nothing(valid, loss):
+    keep = {
+        "some": torch.tensor([1, 0, 0, 1, 1, 0, 1]),
+        "one": torch.arange(7) == 3,
+        "all": torch.ones(7),
+    }[valid].bool()
+    student, prototypes, teacher, teacher_prototypes = (
+        unit(7, 8),
+        unit(40, 8),
+        unit(7, 8),
+        unit(40, 8),
+    )
+    weight = torch.rand(7, dtype=torch.float64) * keep
+    padded = loss(student, prototypes, teacher, teacher_prototypes, weight=weight, valid=keep)
+    plain = streamed(
+        student[keep], prototypes, teacher[keep], teacher_prototypes, weight=weight[keep]
+    )
+    torch.testing.assert_close(padded, plain, rtol=1e-10, atol=1e-10)
+    for a, b in zip(
+        *(torch.autograd.grad(x, [student, prototypes]) for x in (padded, plain)), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("loss", [kernels, streamed])
+def test_padding_is_passed_over_with_targets_too(loss):
+    keep = torch.tensor([1, 0, 1, 1, 0]).bool()
+    student, prototypes, teacher, teacher_prototypes = (
+        unit(6, 8),
+        unit(40, 8),
+        unit(5, 8),
+        unit(40, 8),
+    )
+    target = torch.tensor([[0, 2], [3, 2], [0, 0], [2, 3], [3, 3], [2, 0]])
+    padded = loss(student, prototypes, teacher, teacher_prototypes, target=target, valid=keep)
+    moved = (keep.cumsum(0) - 1)[target]
+    plain = streamed(student, prototypes, teacher[keep], teacher_prototypes, target=moved)
+    torch.testing.assert_close(padded, plain, rtol=1e-10, atol=1e-10)
+    for a, b in zip(
+        *(torch.autograd.grad(x, [student, prototypes]) for x in (padded, plain)), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+# the interpreter's logarithm of 0, which is meant
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("loss", [kernels, streamed])
+def test_nothing_but_padding(loss):
+    student, prototypes = unit(3, 8), unit(20, 8)
+    none = torch.zeros(3, dtype=torch.bool)
+    out = loss(
+        student,
+        prototypes,
+        unit(3, 8),
+        unit(20, 8),
+        weight=torch.zeros(3, dtype=torch.float64),
+        valid=none,
+    )
+    assert float(out.detach()) == 0
+    assert not any(g.any() for g in torch.autograd.grad(out, [student, prototypes]))
+
+
+def test_no_rows_give_zero_with_zero_gradients():
+    student, prototypes = unit(0, 8), unit(20, 8)
+    out = kernels(student, prototypes, unit(0, 8), unit(20, 8))
+    assert float(out.detach()) == 0
+    grads = torch.autograd.grad(out, [student, prototypes])
+    assert grads[0].shape == (0, 8)
+    assert not grads[1].any()
+
+
+def test_runs_are_bitwise_alike():
+    inputs = [unit(n, 16, torch.float32) for n in (30, 90, 12, 90)]
+    target = torch.randint(0, 12, (30, 2))
+    runs = []
+    for _ in range(2):
+        loss = kernels(*inputs, target=target)
+        runs.append([loss.detach(), *torch.autograd.grad(loss, inputs[:2])])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_gradcheck():
+    student, prototypes, teacher, teacher_prototypes = (
+        unit(3, 4),
+        unit(5, 4),
+        unit(3, 4),
+        unit(5, 4),
+    )
+    teacher, teacher_prototypes = teacher.detach(), teacher_prototypes.detach()
+    assert torch.autograd.gradcheck(
+        lambda e, c: kernels(e, c, teacher, teacher_prototypes),
+        (student, prototypes),
+        fast_mode=True,
+    )
+
+
+def test_only_the_gradients_that_are_needed(monkeypatch):
+    monkeypatch.setenv("SLIM_KERNELS", "triton")
+    student, prototypes, teacher = unit(4, 8), unit(20, 8), unit(4, 8)
+    # the dispatcher takes the kernels
+    loss = streamed(student, prototypes.detach(), teacher, unit(20, 8))
+    assert "slim_kernels" in loss.grad_fn.name()
+    (grad,) = torch.autograd.grad(loss, student)
+    with torch.no_grad():
+        assert streamed(student, prototypes, teacher, unit(20, 8)).grad_fn is None
+    assert grad.any()
+
+
+@pytest.mark.parametrize("target", [None, torch.tensor([[0, 1], [1, 1], [2, 0]])])
+def test_registration_holds(target):
+    student, prototypes = unit(3, 8, torch.float32), unit(20, 8, torch.float32)
+    teacher, teacher_prototypes = (
+        unit(3, 8, torch.float32).detach(),
+        unit(20, 8, torch.float32).detach(),
+    )
+    arguments = (
+        student,
+        prototypes,
+        teacher,
+        teacher_prototypes,
+        target,
+        torch.ones(3),
+        torch.ones(3).bool(),
+    )
+    options = (0.1, 0.04, 3, None, True, True)
+    torch.library.opcheck(prototype_triton.prototype_loss, (*arguments, *options))
+    torch.library.opcheck(
+        prototype_triton.prototype_loss_backward,
+        (torch.tensor(2.0), student.detach(), torch.float16),
+    )
