@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import triton
+import triton.language as tl
 from triton.backends import Backend, backends
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import CUDABackend
@@ -167,6 +168,7 @@ def emulated_gpu(target: str, **options: Any) -> Iterator[EmulatedGPU]:
     CompiledKernel._init_handles = start
     backends["nvidia"] = Backend(_PTXBackend, backend.driver)
     triton.runtime.driver.set_active(_Driver(gpu))
+    _restore_language()
     try:
         with _compiled_functions():
             yield gpu
@@ -174,6 +176,24 @@ def emulated_gpu(target: str, **options: Any) -> Iterator[EmulatedGPU]:
         CompiledKernel._init_handles = original
         backends["nvidia"] = backend
         triton.runtime.driver._active = before
+
+
+def _restore_language() -> None:
+    """Undo what interpreted kernels left in triton.language.core.
+
+    The interpreter puts its own functions there for each function of triton.language that a kernel
+    calls (InterpretedFunction.__call__, Triton 3.6 to 3.9) and leaves them: kernels that compile
+    afterwards in the same process would fail.
+    """
+    exported = vars(tl)
+    for name, value in list(vars(tl.core).items()):
+        if callable(value) and callable(exported.get(name)):
+            original = exported[name]
+        else:  # one that triton.language does not export keeps what it replaced as a default
+            original = value
+            while getattr(original, "__module__", None) == "triton.runtime.interpreter":
+                original = original.__kwdefaults__["member"]
+        setattr(tl.core, name, original)
 
 
 @contextlib.contextmanager
