@@ -1,33 +1,25 @@
 """python -m benchmarks.gpu: on a CUDA GPU, whether the kernels are exact and repeatable, and how
 fast and lean.
 
-Prints a row a measurement and keeps them in benchmarks/records/results/<gpu>.json. Exits with
-1 when a check failed or a section raised, with 2 without a GPU. --interpret checks the ops on a CPU
-in Triton's interpreter instead, at toy sizes.
+Prints a row a measurement and keeps them in benchmarks/records/results/<gpu>.json. Each section
+runs in a process of its own with a time limit. Exits with 1 when a check failed or a section
+raised, with 2 without a GPU. --interpret checks the ops on a CPU in Triton's interpreter instead,
+at toy sizes.
 """
 
 import argparse
 import os
 import sys
-import warnings
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.gpu.record import GpuRecorder, environment
-from benchmarks.records.gpu_rows import INTERPRETED, SECTIONS, heading
+from benchmarks.gpu.sections import Outcome, run_apart
+from benchmarks.records.gpu_rows import INTERPRETED, SECTIONS, Row, heading, line
 from benchmarks.records.recorder import RESULTS
 from slim_fast.errors import UserError
-
-
-def section_bodies() -> dict[str, Callable[[Any], None]]:
-    """What each section does; imports triton, so only once the environment says how."""
-    from benchmarks.gpu import correctness, drop_in, speed, step
-
-    modules = (correctness, drop_in, speed, step)
-    return {name: next(getattr(m, name) for m in modules if hasattr(m, name)) for name in SECTIONS}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
         "--section", choices=list(SECTIONS), action="append", help="only this one (may be repeated)"
     )
     parser.add_argument(
-        "--minutes", type=float, default=8, help="sections not begun by then are skipped"
+        "--minutes",
+        type=float,
+        default=8,
+        help="sections not begun by then are skipped (default: 8)",
+    )
+    parser.add_argument(
+        "--section-minutes",
+        type=float,
+        default=3,
+        help="a section that takes longer is stopped (default: 3)",
     )
     parser.add_argument(
         "--quick",
@@ -64,36 +65,54 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    os.environ["SLIM_KERNELS"] = "triton"
     if interpreted:
-        os.environ["TRITON_INTERPRET"] = "1"
-    from benchmarks.gpu.run import Run
-
+        os.environ["TRITON_INTERPRET"] = "1"  # for the sections' processes
     try:
-        device, recorder = torch.device("cpu" if interpreted else "cuda"), None
+        recorder = None
         if not interpreted:
-            about = environment(device, options.commit, options.quick)
+            about = environment(torch.device("cuda"), options.commit, options.quick)
             print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
             recorder = GpuRecorder(options.results or (None if options.quick else RESULTS), about)
-        run = Run(device, quick=options.quick, minutes=options.minutes, recorder=recorder)
-        print(heading(), flush=True)
-        with warnings.catch_warnings():
-            # An op that fell back to PyTorch would be compared with itself.
-            warnings.filterwarnings("error", message=".* has no Triton kernel for ")
-            for name, body in section_bodies().items():
-                if name in (options.section or SECTIONS):
-                    run.section(
-                        name, body, "needs a GPU" if interpreted and name not in INTERPRETED else ""
-                    )
+        failures = _run_sections(options, interpreted, recorder)
     except UserError as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 2
     print(
-        "\n".join(["", f"{len(run.failed)} failures", *run.failed])
-        if run.failed
+        "\n".join(["", f"{len(failures)} failures", *failures])
+        if failures
         else "\nevery check passed"
     )
-    return 1 if run.failed else 0
+    return 1 if failures else 0
+
+
+def _run_sections(
+    options: argparse.Namespace, interpreted: bool, recorder: GpuRecorder | None
+) -> list[str]:
+    """The failures, one line each."""
+
+    def report(row: Row) -> None:
+        print(line(row), flush=True)
+        if recorder is not None:
+            recorder.add(f"gpu_{row.section}", {"op": row.op, "what": row.what}, **row.metrics())
+
+    print(heading(), flush=True)
+    begin, failures = time.perf_counter(), []
+    for name in SECTIONS:
+        if name not in (options.section or SECTIONS):
+            continue
+        outcome, obstacle = Outcome(), ""
+        if interpreted and name not in INTERPRETED:
+            obstacle = "needs a GPU"
+        elif time.perf_counter() - begin > 60 * options.minutes:
+            obstacle = f"{options.minutes:g} minutes were over"
+        else:
+            limit = 60 * options.section_minutes
+            outcome = run_apart(name, quick=options.quick, seconds=limit, report=report)
+        failures += outcome.failed + outcome.errors
+        ended = f"error in {'; '.join(outcome.errors)}" if outcome.errors else "ran"
+        note = f"skipped: {obstacle}" if obstacle else ended
+        report(Row("sections", name, "section", outcome.seconds, unit="s", note=note))
+    return failures
 
 
 if __name__ == "__main__":

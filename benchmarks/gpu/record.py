@@ -11,14 +11,17 @@ from benchmarks.records.machine import software
 from benchmarks.records.recorder import Recorder, read
 
 
-def driver_version() -> str | None:
-    """The driver's version; None when it does not say."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def query_driver(name: str) -> str | None:
+    """What nvidia-smi says of the first GPU under a name of its own, without the unit; None when it
+    does not say.
+    """
+    command = ["nvidia-smi", f"--query-gpu={name}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-        return done.stdout.split()[0]
+        found = done.stdout.splitlines()[0].strip()
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
+    return None if found.startswith("[") else found
 
 
 def environment(device: torch.device, commit: str | None, quick: bool) -> dict[str, Any]:
@@ -31,7 +34,9 @@ def environment(device: torch.device, commit: str | None, quick: bool) -> dict[s
         "gpu": properties.name,
         "gpu_bytes": properties.total_memory,
         "capability": f"{properties.major}.{properties.minor}",
-        "driver": driver_version(),
+        "driver": query_driver("driver_version"),
+        "sm_mhz_at_most": query_driver("clocks.max.sm"),
+        "power_limit_w": query_driver("power.limit"),
     }
 
 

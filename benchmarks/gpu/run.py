@@ -1,9 +1,8 @@
-"""One run of the script: its device and sizes, its rows, and what went wrong."""
+"""What a section gets: its device and sizes, where its rows go, and what went wrong."""
 
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu import timing
-from benchmarks.records.gpu_rows import Number, Row, line
-from benchmarks.records.recorder import Recorder, quartiles
+from benchmarks.records.gpu_rows import Number, Row
+from benchmarks.records.recorder import quartiles
 
 
 def first_line(error: BaseException) -> str:
@@ -24,33 +23,27 @@ def first_line(error: BaseException) -> str:
 
 
 class Run:
-    """device: where the ops run, a CPU under Triton's interpreter. quick: toy sizes.
+    """A section that runs.
 
-    minutes: sections that have not begun by then are skipped.
+    device: where the ops run, a CPU under Triton's interpreter. quick: toy sizes. report: gets each
+    row.
     """
 
     def __init__(
-        self, device: torch.device, *, quick: bool, minutes: float, recorder: Recorder | None
+        self, section: str, device: torch.device, *, quick: bool, report: Callable[[Row], Any]
     ) -> None:
-        self.device, self.quick, self._minutes, self._recorder = device, quick, minutes, recorder
+        self.section, self.device, self.quick, self._report = section, device, quick, report
         self.failed: list[str] = []
-        """Checks that failed and errors, one line each."""
-        self._begin = time.perf_counter()
-        self._errors: list[str] = []
-        self._section = ""
+        """Checks that failed, one line each."""
+        self.errors: list[str] = []
+        """What was raised, one line each."""
 
     def add(
         self, op: str, what: str, ours: Number = None, *, check: bool = False, **fields: Any
     ) -> None:
-        """Print and record a `Row` of the section that is running; with `check`, missing its target
-        fails the run.
-        """
-        row = Row(self._section, op, what, ours, **fields)
-        print(line(row), flush=True)
-        if self._recorder is not None:
-            self._recorder.add(
-                f"gpu_{row.section}", {"op": row.op, "what": row.what}, **row.metrics()
-            )
+        """Report a `Row`; with `check`, missing its target fails the run."""
+        row = Row(self.section, op, what, ours, **fields)
+        self._report(row)
         if check and not row.met:
             self.failed.append(f"{row.section}: {row.op}, {row.what}")
 
@@ -75,27 +68,8 @@ class Run:
             yield
         except Exception as error:  # whatever a kernel, a compiler or the driver raises
             traceback.print_exc(file=sys.stderr)
-            self._errors.append(f"{name}: {first_line(error)}")
-            print(f"error in {self._errors[-1]}", flush=True)
-
-    def section(self, name: str, body: Callable[[Run], None], obstacle: str = "") -> None:
-        """Run a section, unless there is an obstacle or no time left, and say how it ended."""
-        begin = time.perf_counter()
-        if not obstacle and begin - self._begin > 60 * self._minutes:
-            obstacle = f"{self._minutes:g} minutes were over"
-        self._errors, self._section = [], name
-        if obstacle:
-            outcome = f"skipped: {obstacle}"
-        else:
-            with self.attempt(name):
-                body(self)
-            self.failed += self._errors
-            outcome = f"error in {'; '.join(self._errors)}" if self._errors else "ran"
-            if self.device.type == "cuda":
-                with self.attempt("freeing memory"):
-                    torch.cuda.empty_cache()
-        self._section = "sections"
-        self.add(name, "section", time.perf_counter() - begin, unit="s", note=outcome)
+            self.errors.append(f"{name}: {first_line(error)}")
+            print(f"error in {self.errors[-1]}", flush=True)
 
     @cached_property
     def timer(self) -> timing.Timer:
@@ -105,3 +79,8 @@ class Run:
     def ceiling(self) -> list[float]:
         """bf16 TFLOP/s of a large matrix product, quartiles."""
         return timing.matmul_rate(self.timer, self.device, 512 if self.quick else 8192)
+
+    @cached_property
+    def bandwidth(self) -> list[float]:
+        """TB/s, read plus written, of a large copy, quartiles."""
+        return timing.copy_rate(self.timer, self.device, 1 << (24 if self.quick else 32))

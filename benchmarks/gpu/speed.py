@@ -1,15 +1,18 @@
 """How fast and how lean the ops are, beside what PyTorch offers for the same."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
+import numpy as np
 import torch
+from slim_kernels.cost.problems import problems as cost_problems
 from torch import Tensor
 
 from benchmarks.gpu import timing
 from benchmarks.gpu.correctness import relative_error
+from benchmarks.gpu.record import query_driver
 from benchmarks.gpu.run import Run, first_line
 from benchmarks.records.recorder import quartiles
 from benchmarks.suite import attention_baselines
@@ -26,8 +29,10 @@ from benchmarks.suite.ops import (
 from slim_fast.model.slim import ModelConfig, Network
 
 BOTH = "forward and backward"
+DENSE = ("norm_swiglu", "norm_linear", "linear_residual")
 # Two right answers in bf16 differ by less, wrong ones by more.
 SAME = 0.05
+MOST_ROWS = 107_520  # masked tokens of 768 samples
 
 
 def timed_sizes(run: Run) -> Sizes:
@@ -35,11 +40,34 @@ def timed_sizes(run: Run) -> Sizes:
 
 
 def environment(run: Run) -> None:
-    """The two ceilings of this GPU."""
-    copied = 1 << (24 if run.quick else 32)
+    """The two ceilings of this GPU, and its clocks while it multiplies."""
     run.add("matrix product", "bf16", run.ceiling, unit="TFLOP/s")
-    rate = timing.copy_rate(run.timer, run.device, copied)
-    run.add("copy", "read and written", rate, unit="TB/s")
+    run.add("copy", "read and written", run.bandwidth, unit="TB/s")
+    a = torch.randn(8192, 8192, device=run.device, dtype=torch.bfloat16)
+    for _ in range(1 if run.quick else 500):  # a second or so, in which the driver is asked
+        a @ a
+    for name, unit in (("clocks.sm", "MHz"), ("clocks.mem", "MHz"), ("power.draw", "W")):
+        value = query_driver(name)
+        run.add(name, "while it multiplies", float(value) if value else None, unit=unit)
+
+
+def add_floor(run: Run, op: str, times: Mapping[str, list[float]]) -> None:
+    """The share of an op's floor that ours reaches: the operations it can't do without at the rate
+    of a large matrix product, or its bytes at that of a copy, whichever takes longer.
+    """
+    if run.quick:
+        return
+    rate, bandwidth = 1e12 * run.ceiling[1], 1e12 * run.bandwidth[1]
+    floor = sum(
+        1e3 * max(operations / rate, size / bandwidth)
+        for problem in cost_problems(TIMED.samples, (TIMED.rows,))
+        for operations, size in problem.floors.values()
+        if problem.op == op
+    )
+    share = quartiles(floor / np.array(times["ours"]))
+    note = "floor over time" + ("; without `visible`" if op == "packed_attention" else "")
+    fields = {"baseline": floor, "unit": "ms", "ratio": share, "note": note}
+    run.add(op, f"{BOTH}, share of the floor", quartiles(times["ours"]), **fields)
 
 
 def memory(run: Run) -> None:
@@ -83,6 +111,7 @@ def compare(
             run.add(op, what, note=f"skipped: {first_line(error)}")
     del want
     times = run.timer(sides)
+    add_floor(run, op, times)
     working = [name for name in sides if name != "ours"]
     for name in working:
         run.add_times(op, f"{BOTH}, {name}", times, name, target=targets.get(name))
@@ -113,7 +142,7 @@ def attention(run: Run) -> None:
 def dense(run: Run) -> None:
     """Against eager PyTorch and its compilation."""
     targets = {"norm_swiglu": {"eager": 1.5, "torch.compile": 1.2}}
-    for name in ("norm_swiglu", "norm_linear", "linear_residual"):
+    for name in DENSE:
         with run.attempt(name):
             problem = PROBLEMS[name](timed_sizes(run), Draw(run.device, 0))
             rivals = {
@@ -153,6 +182,19 @@ def prototypes(run: Run) -> None:
     run.add("prototype_loss", "peak memory", mine, **fields, target=1 / 20, at_most=True)
     times = run.timer({"ours": ours, "eager": eager})
     run.add_times("prototype_loss", BOTH, times, "eager", target=3.0, note=note)
+    del ours, eager, problem
+    # a step's rows at the recipe's batch, which no eager side fits
+    most = dataclasses.replace(full, rows=MOST_ROWS if not run.quick else full.rows)
+    alone = prepare(problem := prototype_loss(most, Draw(run.device, 0)), problem.ours)
+    note = f"N = S = {most.rows:,}, K = {most.prototypes:,}"
+    run.add("prototype_loss", "peak memory, ours alone", timing.peak_bytes(alone) / 1e6, unit="MB")
+    run.add(
+        "prototype_loss",
+        f"{BOTH}, ours alone",
+        quartiles(run.timer({"ours": alone})["ours"]),
+        unit="ms",
+        note=note,
+    )
 
 
 def update(run: Run) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 # In the order in which they run: what matters most comes before what takes long to compile.
 SECTIONS = {
     "environment": "What this GPU reaches at most, on random data: a large bf16 matmul, and "
-    "a copy (bytes read and written).",
+    "a copy (bytes read and written); its clocks and draw meanwhile.",
+    "warm_up": "What was compiled beforehand, in processes beside each other.",
     "correctness": "Relative error (norm of the difference over the norm) against float64, of ours "
     "and of eager PyTorch in the same dtypes.",
     "determinism": "How many tensors (output and gradients) differ in any bit between two runs.",
@@ -20,13 +21,14 @@ SECTIONS = {
     "largest batch it fits.",
     "prototypes": "prototype_loss forward and backward, against the N×K logits in memory (fp16, "
     "Sinkhorn in fp32).",
-    "embed": "embed_tokens forward and backward, against eager PyTorch.",
-    "update": "Teacher average and AdamW: one multi-tensor call (ours), against one flat buffer.",
-    "attention": "packed_attention forward and backward on the recipe's mix of lengths; all "
-    "include the rotary embedding.",
     "dense": "A block's dense parts forward and backward, against eager PyTorch and torch.compile "
     "of it.",
     "graph": "Whether a CUDA graph captures the step; replays against launches.",
+    "attention": "packed_attention forward and backward on the recipe's mix of lengths; all "
+    "include the rotary embedding.",
+    "embed": "embed_tokens forward and backward, against eager PyTorch.",
+    "update": "Teacher average and AdamW: one multi-tensor call (ours), against one flat buffer.",
+    "sanitizer": "Exit status of NVIDIA's compute-sanitizer over every op at toy sizes.",
 }
 INTERPRETED = ("correctness", "determinism", "drop_in")
 """Sections that Triton's interpreter can run on a CPU."""

@@ -76,6 +76,7 @@ def extract_features(
     batch: int = 128,
     progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
     people: int = PEOPLE,
+    dtype: torch.dtype | None = None,
 ) -> Features:
     """Frozen features of `clips` (N,): CLS and mean patch of the last block; 0 for absent people.
 
@@ -84,8 +85,9 @@ def extract_features(
         batch: clips at a time.
         progress: wraps the batches, for a progress bar.
         people: at most so many of a clip, the first in the cache's order.
+        dtype: of the blocks' matrix products (None: the encoder's).
     """
-    encoder = freeze(encoder)
+    encoder = freeze(encoder, dtype)
     device = encoder.pos_embed.device
     retrieval, pooled = [], []
     for begin in progress(range(0, len(clips), batch)):

@@ -72,11 +72,17 @@ def select_held_out(cache: ClipCache, train: np.ndarray) -> Tensor:
 
 
 def compute_online_knn(
-    cache: ClipCache, encoder: Encoder, train: np.ndarray, test: np.ndarray
+    cache: ClipCache,
+    encoder: Encoder,
+    train: np.ndarray,
+    test: np.ndarray,
+    dtype: torch.dtype | None = None,
 ) -> float:
-    """1-NN accuracy of frozen features."""
+    """1-NN accuracy of frozen features, whose matrix products are in `dtype` (None: the
+    encoder's).
+    """
     labels = torch.from_numpy(np.asarray(cache.label, dtype=np.int64))
-    features = [extract_features(encoder, cache, clips).retrieval for clips in (train, test)]
+    features = [extract_features(encoder, cache, c, dtype=dtype).retrieval for c in (train, test)]
     return compute_knn_accuracy(features[0], labels[train], features[1], labels[test])[1]
 
 
@@ -89,11 +95,12 @@ def probe(
     progress: Progress = lambda steps: steps,
     limit: int | None = None,
     people: int = PEOPLE,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
     """k-NN and linear accuracy of `encoder`, of a random encoder and of raw coordinates.
 
     At most `limit` training and test clips are used, evenly spaced (None: all), and at most
-    `people` of a clip.
+    `people` of a clip. The blocks' matrix products are in `dtype` (None: the encoder's).
 
     Returns: {"knn": {source: {k: accuracy}}, "linear": {source: accuracy}, "linear_decay": {source:
     weight decay}} with sources "learned", "random_encoder" and "coordinates", for the given
@@ -117,7 +124,9 @@ def probe(
         else:
             subject = encoder if source == "learned" else make_random_encoder(encoder, seed)
             fitted, scored = (
-                extract_features(subject, cache, clips, progress=progress, people=people)
+                extract_features(
+                    subject, cache, clips, progress=progress, people=people, dtype=dtype
+                )
                 for clips in (train, test)
             )
             knn_features = (fitted.retrieval, scored.retrieval)

@@ -118,7 +118,10 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         assert self._knn_clips is not None
         accuracy = compute_online_knn(
-            self.cache, self.trainer.model.teacher.encoder, *self._knn_clips
+            self.cache,
+            self.trainer.model.teacher.encoder,
+            *self._knn_clips,
+            self.trainer.evaluation_dtype,
         )
         self.monitor.write(self.step, {"knn_top1": accuracy})
         self.monitor.print_line(f"step {self.step}: 1-NN accuracy {accuracy:.1%}")

@@ -46,7 +46,14 @@ def finish_run(trainer: Trainer, cache: ClipCache, folder: Path, seconds: float)
     }
     logger.info("Evaluating the encoder, a random one and coordinates by k-NN and linearly ...")
     try:
-        accuracies = probe(cache, encoder, split=split, seed=config.seed, progress=show_batches)
+        accuracies = probe(
+            cache,
+            encoder,
+            split=split,
+            seed=config.seed,
+            progress=show_batches,
+            dtype=trainer.evaluation_dtype,
+        )
     except UserError as error:
         logger.info(f"No accuracies: {error}")
         accuracies = {}

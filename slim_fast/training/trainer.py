@@ -38,6 +38,8 @@ class Trainer:
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)
         self.dtype = choose_dtype(config.precision, self.device)
+        # a GPU's kernels are for 16 bits; a CPU's frozen blocks are as fast in the encoder's dtype
+        self.evaluation_dtype = None if self.device.type == "cpu" else self.dtype
 
     def step(self, step: int) -> tuple[dict[str, torch.Tensor], ScheduleValues]:
         """Train on batch number `step`; returns losses and gradient norm (scalars), and schedules.

@@ -83,3 +83,10 @@ def test_progress_sees_every_batch(cache, encoder):
 
     extract_features(encoder, cache, np.arange(5), batch=2, progress=progress)
     assert seen == [0, 2, 4]
+
+
+def test_products_may_be_in_bfloat16(cache, encoder):
+    exact = extract_features(encoder, cache, np.arange(5)).pooled
+    got = extract_features(encoder, cache, np.arange(5), dtype=torch.bfloat16).pooled
+    assert got.dtype == torch.float32
+    assert 0 < (got - exact).norm() / exact.norm() < 0.03

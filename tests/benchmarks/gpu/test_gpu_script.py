@@ -3,6 +3,7 @@ not pass.
 """
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import slim_kernels
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.record import GpuRecorder
+from benchmarks.gpu.sections import run_apart, run_here
 from benchmarks.records import pages
 from benchmarks.records.gpu_rows import Row
 from benchmarks.records.recorder import read
@@ -61,10 +63,10 @@ def run(module, *arguments):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """gpu.main in this process, whose triton interprets; the environment is put back."""
+    """A section in this process, whose triton interprets; the environment is put back."""
     monkeypatch.setenv("SLIM_KERNELS", "reference")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    return gpu.main
+    return lambda name, report=lambda row: None: run_here(name, quick=True, report=report)
 
 
 @pytest.mark.parametrize("module", ["benchmarks.gpu", "benchmarks.gpu.tune"])
@@ -93,7 +95,7 @@ def test_every_op_passes_in_the_interpreter(tmp_path):
 
 
 @pytest.mark.parametrize("break_gradient", [False, True], ids=["output", "gradient"])
-def test_a_wrong_op_fails(in_process, monkeypatch, capsys, break_gradient):
+def test_a_wrong_op_fails(in_process, monkeypatch, break_gradient):
     right = slim_kernels.linear_residual
 
     def wrong(x, weight, bias, residual):
@@ -101,27 +103,23 @@ def test_a_wrong_op_fails(in_process, monkeypatch, capsys, break_gradient):
         return out + 1e-4 * (residual - residual.detach() if break_gradient else residual)
 
     monkeypatch.setattr(slim_kernels, "linear_residual", wrong)
-    assert in_process(["--section", "correctness", "--quick"]) == 1
-    failures = capsys.readouterr().out.split(" failures\n")[1].splitlines()
+    failures = in_process("correctness").failed
     assert "correctness: linear_residual, gradient of residual" in failures
     assert ("correctness: linear_residual, forward" in failures) != break_gradient
     assert all("linear_residual" in failure for failure in failures)
 
 
-def test_an_unsteady_op_or_one_that_raises_fails(in_process, monkeypatch, capsys):
+def test_an_unsteady_op_or_one_that_raises_fails(in_process, monkeypatch):
     right, calls = slim_kernels.norm_linear, iter(range(100))
     monkeypatch.setattr(
         slim_kernels, "norm_linear", lambda **given: right(**given) + 1e-6 * next(calls)
     )
     monkeypatch.setattr(slim_kernels, "norm_swiglu", lambda **given: 1 / 0)
-    assert in_process(["--section", "determinism", "--quick"]) == 1
-    out = capsys.readouterr().out
-    failures = out.split(" failures\n")[1].splitlines()
-    assert failures == [
-        "determinism: norm_linear, output and gradients",
-        "norm_swiglu: ZeroDivisionError: division by zero",
-    ]
-    assert "prototype_loss  " in out, "the others run"
+    rows: list[Row] = []
+    outcome = in_process("determinism", rows.append)
+    assert outcome.failed == ["determinism: norm_linear, output and gradients"]
+    assert outcome.errors == ["norm_swiglu: ZeroDivisionError: division by zero"]
+    assert "prototype_loss" in [row.op for row in rows], "the others run"
 
 
 def test_an_op_that_falls_back_is_no_pass(in_process, monkeypatch):
@@ -129,11 +127,34 @@ def test_an_op_that_falls_back_is_no_pass(in_process, monkeypatch):
         monkeypatch.setattr(
             f"slim_kernels.{module}.obstacle_of_width", lambda width: "a reason of this test"
         )
-    assert in_process(["--section", "determinism", "--quick"]) == 1
+    outcome = in_process("determinism")
+    assert {error.split(":")[0] for error in outcome.errors} == {
+        "norm_linear",
+        "linear_residual",
+        "norm_swiglu",
+    }
 
 
-def test_sections_that_come_too_late_are_skipped(in_process, capsys):
-    assert in_process(["--section", "correctness", "--minutes", "-1"]) == 0
+def test_a_section_that_takes_too_long_or_dies_is_an_error(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    rows: list[Row] = []
+    late = run_apart("correctness", quick=True, seconds=0.01, report=rows.append)
+    assert late.errors == ["correctness: stopped after 0 s"]
+    assert not rows
+
+    def kill(row: Row) -> None:
+        rows.append(row)
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    died = run_apart("correctness", quick=True, seconds=300, report=kill)
+    assert died.errors == ["correctness: its process ended with -9"]
+    assert rows, "those before it died are kept"
+
+
+def test_sections_that_come_too_late_are_skipped(monkeypatch, capsys):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert gpu.main(["--section", "correctness", "--minutes", "-1"]) == 0
     assert "skipped: -1 minutes were over" in capsys.readouterr().out
 
 
