@@ -3,15 +3,44 @@
 from pathlib import Path
 
 from slim_fast.data.cache import is_cache
-from slim_fast.data.readers import agcn, clips_npz, frames_npz, ntu_raw, pyskl, train_test_npz
+from slim_fast.data.readers import (
+    agcn,
+    clips_npz,
+    frames_npz,
+    joint_csv,
+    mediapipe,
+    ntu_raw,
+    nucla,
+    openpose,
+    pku_mmd,
+    pyskl,
+    sbu,
+    train_test_npz,
+    utd_mhad,
+)
 from slim_fast.data.readers.source import Options, Problem, Reader, Source
 from slim_fast.data.readers.stream import explain_damage
 from slim_fast.errors import UserError
 
 __all__ = ["READERS", "Options", "Problem", "Reader", "Source", "detect", "open_source"]
 
-# clips_npz recognises every npz, so it comes last
-FORMATS = (ntu_raw, train_test_npz, frames_npz, pyskl, agcn, clips_npz)
+# clips_npz recognises every npz, so it comes last; mediapipe looks into JSON files that others
+# know by their names
+FORMATS = (
+    ntu_raw,
+    train_test_npz,
+    frames_npz,
+    pyskl,
+    agcn,
+    nucla,
+    pku_mmd,
+    utd_mhad,
+    sbu,
+    openpose,
+    mediapipe,
+    joint_csv,
+    clips_npz,
+)
 READERS: tuple[Reader, ...] = tuple(module.READER for module in FORMATS)
 
 
