@@ -30,10 +30,9 @@ def follow_people(
     places: list[list[tuple[int, int]]] = []  # of each person (frame, number in the frame)
     last: list[np.ndarray] = []  # of each person (V, 2 or 3)
     for t, bodies in enumerate(keys):
-        poses = [_remove_undetected(body) for body in bodies]
+        poses = _remove_undetected(bodies)
         open_tracks = [m for m, seen in enumerate(places) if t - seen[-1][0] <= MAX_GAP]
-        steps = np.array([[_step(last[m], pose) for pose in poses] for m in open_tracks])
-        steps = steps.reshape(len(open_tracks), len(poses))
+        steps = _measure_steps([last[m] for m in open_tracks], poses)
         new = set(range(len(poses)))
         # a cost larger than any, because the method takes no infinite ones
         for row, column in zip(
@@ -49,7 +48,7 @@ def follow_people(
                 places.append([(t, column)])
                 last.append(poses[column])
     longest = sorted(places, key=lambda seen: (-len(seen), seen))[:MAX_PEOPLE]
-    shape = next((bodies.shape[1:] for bodies in frames if bodies.ndim == 3), (0, 0))
+    shape = next((bodies.shape[1:] for bodies in frames if len(bodies)), (0, 0))
     positions = np.zeros((len(frames), *shape, len(longest)))
     for m, seen in enumerate(longest):
         for t, number in seen:
@@ -57,21 +56,30 @@ def follow_people(
     return positions
 
 
-def _remove_undetected(body: np.ndarray) -> np.ndarray:
-    detected = np.isfinite(body).all(axis=-1, keepdims=True) & body.any(axis=-1, keepdims=True)
-    return np.where(detected, body, np.nan)
+def _remove_undetected(bodies: np.ndarray) -> np.ndarray:
+    detected = np.isfinite(bodies).all(axis=-1, keepdims=True) & bodies.any(axis=-1, keepdims=True)
+    return np.where(detected, bodies, np.nan)
 
 
-def _step(before: np.ndarray, after: np.ndarray) -> float:
-    # mean distance of the joints in both, in sizes of the body; infinite without such joints
-    distance = np.linalg.norm(after - before, axis=-1)
+@np.errstate(all="ignore")
+def _measure_steps(before: Sequence[np.ndarray], after: np.ndarray) -> np.ndarray:
+    """(tracks, people) mean distance of the joints in both, in sizes of the larger body.
+
+    Infinite where there is no such joint.
+    """
+    if not len(before) or not len(after):
+        return np.zeros((len(before), len(after)))
+    tracks = np.stack(before)
+    distance = np.linalg.norm(after[None] - tracks[:, None], axis=-1)  # (tracks, people, V)
     both = np.isfinite(distance)
-    if not both.any():
-        return np.inf
-    size = max(map(_measure, (before, after)))
-    return float(distance[both].mean() / size) if size > 0 else np.inf
+    mean = np.where(both, distance, 0).sum(axis=-1) / both.sum(axis=-1)
+    step = mean / np.maximum.outer(_measure(tracks), _measure(after))
+    return np.where(np.isfinite(step), step, np.inf)
 
 
-def _measure(body: np.ndarray) -> float:
-    known = body[np.isfinite(body).all(axis=-1)]
-    return float(np.linalg.norm(known.max(axis=0) - known.min(axis=0)))
+def _measure(bodies: np.ndarray) -> np.ndarray:
+    # (people,) diagonal of the box around the detected joints, 0 without any
+    known = np.isfinite(bodies)
+    highest = np.where(known, bodies, -np.inf).max(axis=1)
+    extent = highest - np.where(known, bodies, np.inf).min(axis=1)
+    return np.where(known.any(axis=(1, 2)), np.linalg.norm(extent, axis=-1), 0)
