@@ -17,7 +17,6 @@ from slim_fast.data.readers.source import Problem
 from slim_fast.errors import UserError
 
 
-
 def read_recording(path: Path) -> Clip | Problem:
     """The clip of a file, or why there is none."""
     source = open_source(path.parent)

@@ -61,7 +61,10 @@ def test_what_is_no_clip_is_a_problem(tmp_path, content, reason) -> None:
     assert first.item == "a01_s01_e00_v01"
     # Python before 3.12 gives up on deep lists earlier
     assert reason in first.reason or first.reason == "no JSON, or cut short"
-    assert second[:2] == ("a07_s01_e00_v01", "an action that is none of 1, 2, 3, 4, 5, 6, 8, 9, 11, 12")
+    assert second[:2] == (
+        "a07_s01_e00_v01",
+        "an action that is none of 1, 2, 3, 4, 5, 6, 8, 9, 11, 12",
+    )
 
 
 def test_a_null_is_an_undetected_joint(tmp_path) -> None:
