@@ -91,3 +91,5 @@ def test_files_of_frames_are_clips_by_folder_or_by_name() -> None:
     by_name = group_frames(root, {(root / "a", "x_"): files(2, 1), (root / "a", "y_"): files(1)})
     assert by_name == {"a/x": ordered(1, 2), "a/y": ordered(1)}
     assert group_frames(root, {(root, ""): files(1)}) == {"r": ordered(1)}
+    alike = group_frames(root, {(root / "a", "x-"): files(1), (root / "a", "x_"): files(2)})
+    assert alike == {"a/x": ordered(1), "a/x_": ordered(2)}

@@ -33,7 +33,7 @@ COLUMN = re.compile(
 NUMBER = re.compile(r"(?:[a-z]+[ _.-]?)?(\d+)", re.IGNORECASE)  # 3, j3, joint_3
 EMPTY = {"", "nan", "na", "n/a", "null", "none", "-"}
 ORDERS = {"frame", "frames", "frame_number", "index"}
-PEOPLE = {"person", "people", "person_id", "track", "track_id", "subject"}
+PEOPLE = {"person", "people", "person_id", "track", "track_id"}
 MAX_PEOPLE = 200
 
 

@@ -145,5 +145,8 @@ def group_frames(
     clips: dict[str, tuple[Path, ...]] = {}
     for (folder, word), numbered in sorted(frames.items()):
         own = folder if folder_is_clip else folder / (word.strip(" _-.") or folder.name)
-        clips[own.relative_to(root).as_posix()] = tuple(file for _, file in sorted(numbered))
+        name = own.relative_to(root).as_posix()
+        if name in clips:  # a_1 and a-1
+            name = (folder / word).relative_to(root).as_posix()
+        clips[name] = tuple(file for _, file in sorted(numbered))
     return clips
