@@ -139,7 +139,8 @@ def _find_splits(
 ) -> Mapping[str, Mapping[str, str]]:
     # sequence -> split -> subset
     found: dict[str, dict[str, str]] = {name: {} for name in names}
-    for file in sorted(find_files(path, ".txt", [])):
+    # cross-subject first: a cache's first split is its default
+    for file in sorted(find_files(path, ".txt"), key=lambda file: (file.name.lower(), file)):
         if match := SPLIT.fullmatch(file.stem):
             axis = "xsub" if match[1].lower() == "subject" else "xview"
             for name, subset in read_split(file).items():
