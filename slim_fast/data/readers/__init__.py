@@ -19,7 +19,7 @@ from slim_fast.data.readers import (
     utd_mhad,
 )
 from slim_fast.data.readers.source import Options, Problem, Reader, Source
-from slim_fast.data.readers.stream import explain_damage
+from slim_fast.data.readers.stream import explain_damage, starts_with
 from slim_fast.errors import UserError
 
 __all__ = ["READERS", "Options", "Problem", "Reader", "Source", "detect", "open_source"]
@@ -41,6 +41,7 @@ FORMATS = (
     joint_csv,
     clips_npz,
 )
+ARCHIVES = (b"PK", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 READERS: tuple[Reader, ...] = tuple(module.READER for module in FORMATS)
 
 
@@ -55,6 +56,8 @@ def detect_format(path: Path) -> Reader:
     for reader in READERS:
         if reader.recognises(path):
             return reader
+    if path.is_file() and any(starts_with(path, magic) for magic in ARCHIVES):
+        raise UserError(f"{path} is an archive: unpack it, and give the folder")
     raise UserError(
         f"{path} is in no known format. The known formats are: "
         + "; ".join(reader.description for reader in READERS)
