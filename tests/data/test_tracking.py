@@ -36,18 +36,27 @@ def test_all_of_a_frame_are_assigned_at_once() -> None:
 
 
 def test_who_comes_from_afar_is_new_and_who_was_gone_comes_back() -> None:
-    here, far = POSE[None], POSE[None] + [50, 0]
-    nobody = np.zeros((0, 4, 2))
-    found = follow_people([here, nobody, here, far, far, far])
+    one, other = beside(20)[None], beside(90)[None]
+    here, far = np.concatenate([one, POSE[None]]), np.concatenate([other, one])
+    found = follow_people([here, one, here, far, far, far])
     np.testing.assert_array_equal(
-        found.any(axis=(1, 2)).T, [[0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 0, 0]]
+        found.any(axis=(1, 2)).T, [[1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 0, 0]]
     )
 
 
-def test_after_too_long_it_is_somebody_new() -> None:
+def test_somebody_alone_is_one_person_however_far_they_move() -> None:
     nobody = np.zeros((0, 4, 2))
-    for gap, people in ((29, 1), (30, 2)):
-        assert follow_people([POSE[None], *[nobody] * gap, POSE[None]]).shape[3] == people
+    frames = [POSE[None], *[nobody] * 99, beside(50)[None], np.zeros((1, 4, 2)), beside(0)[None]]
+    found = follow_people(frames)
+    assert found.shape[3] == 1
+    assert np.flatnonzero(found.any(axis=(1, 2, 3))).tolist() == [0, 100, 102]
+
+
+def test_after_too_long_it_is_somebody_new() -> None:
+    one = beside(20)[None]
+    both = np.concatenate([one, POSE[None]])
+    for gap, people in ((29, 2), (30, 3)):
+        assert follow_people([both, *[one] * gap, both]).shape[3] == people
 
 
 def test_undetected_joints_do_not_count() -> None:

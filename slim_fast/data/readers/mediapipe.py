@@ -82,10 +82,11 @@ def read_landmarks(channels: str, is_world: bool, recording: Recording) -> list[
             f"no {kind} landmarks, which other clips have" if other else "no person in any frame"
         )
     # bodies in the world have their hips at the origin, so only their images tell them apart
-    keys = [
-        frame.image if len(frame.image) == len(frame.world) else frame.world for frame in frames
-    ]
-    positions = follow_people(people, [key[..., :2] for key in (keys if is_world else people)])
+    has_images = all(
+        len(frame.image) == len(bodies) for frame, bodies in zip(frames, people, strict=True)
+    )
+    keys = [frame.image for frame in frames] if has_images else people
+    positions = follow_people(people, [key[..., :2] for key in keys])
     if not is_world:
         aspect = next((content.aspect for content in contents if content.aspect), 1.0)
         scale = np.array([[2 * aspect], [2], [2 * aspect]])

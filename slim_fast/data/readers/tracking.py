@@ -16,7 +16,8 @@ def follow_people(
 
     A body continues the nearest person of the frames before, by the mean distance of the joints
     detected in both; all bodies of a frame are assigned at once (Hungarian method). One that is
-    further than half its size from everybody is a new person.
+    further than half its size from everybody is a new person. Where no frame has two, all are one
+    person, however far they move.
 
     Args:
         frames: T arrays (people, V, C); what is undetected is zero or NaN.
@@ -24,36 +25,44 @@ def follow_people(
 
     Returns: (T, V, C, M), at most the ten people who are there longest; absent people are zero.
     """
+    keys = [_remove_undetected(bodies) for bodies in (frames if keys is None else keys)]
+    seen = [np.flatnonzero(np.isfinite(bodies).any(axis=(1, 2))).tolist() for bodies in keys]
+    if max(map(len, seen), default=0) <= 1:
+        alone = [(t, numbers[0]) for t, numbers in enumerate(seen) if numbers]
+        people = [alone] if alone else []
+    else:
+        people = _track(keys)
+    longest = sorted(people, key=lambda places: (-len(places), places))[:MAX_PEOPLE]
+    shape = next((bodies.shape[1:] for bodies in frames if len(bodies)), (0, 0))
+    positions = np.zeros((len(frames), *shape, len(longest)))
+    for m, places in enumerate(longest):
+        for t, number in places:
+            positions[t, :, :, m] = frames[t][number]
+    return positions
+
+
+def _track(keys: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
+    """For each person (frame, number in the frame) of their bodies."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
-    keys = frames if keys is None else keys
-    places: list[list[tuple[int, int]]] = []  # of each person (frame, number in the frame)
+    people: list[list[tuple[int, int]]] = []
     last: list[np.ndarray] = []  # of each person (V, 2 or 3)
-    for t, bodies in enumerate(keys):
-        poses = _remove_undetected(bodies)
-        open_tracks = [m for m, seen in enumerate(places) if t - seen[-1][0] <= MAX_GAP]
-        steps = _measure_steps([last[m] for m in open_tracks], poses)
+    for t, poses in enumerate(keys):
+        recent = [m for m, places in enumerate(people) if t - places[-1][0] <= MAX_GAP]
+        steps = _measure_steps([last[m] for m in recent], poses)
         new = set(range(len(poses)))
         # a cost larger than any, because the method takes no infinite ones
-        for row, column in zip(
-            *linear_sum_assignment(np.where(steps <= MAX_STEP, steps, 1e6)), strict=True
-        ):
+        pairs = linear_sum_assignment(np.where(steps <= MAX_STEP, steps, 1e6))
+        for row, column in zip(*pairs, strict=True):
             if steps[row, column] <= MAX_STEP:
-                person = open_tracks[row]
-                places[person].append((t, column))
-                last[person] = poses[column]
+                people[recent[row]].append((t, column))
+                last[recent[row]] = poses[column]
                 new.discard(column)
         for column in sorted(new):
             if np.isfinite(poses[column]).any():
-                places.append([(t, column)])
+                people.append([(t, column)])
                 last.append(poses[column])
-    longest = sorted(places, key=lambda seen: (-len(seen), seen))[:MAX_PEOPLE]
-    shape = next((bodies.shape[1:] for bodies in frames if len(bodies)), (0, 0))
-    positions = np.zeros((len(frames), *shape, len(longest)))
-    for m, seen in enumerate(longest):
-        for t, number in seen:
-            positions[t, :, :, m] = frames[t][number]
-    return positions
+    return people
 
 
 def _remove_undetected(bodies: np.ndarray) -> np.ndarray:
