@@ -188,3 +188,14 @@ def test_batches_come_back_as_they_were(tmp_path, folder) -> None:
         assert (before.name, dict(before.split)) == (after.name, after.split)
     assert KeptBatches(tmp_path / "kept", "1" * 64).load(3) is None
     assert not (tmp_path / "kept").exists()
+
+
+def test_batches_are_of_16_recordings_or_32_megabytes() -> None:
+    items = [recordings.Recording((), str(i)) for i in range(40)]
+    lengths = [len(batch) for batch in recordings._make_batches(items, [1] * 40)]
+    assert lengths == [16, 16, 8]
+    sizes = [20 << 20, 20 << 20, 10 << 20, 99 << 20, *[0] * 36]
+    batches = recordings._make_batches(items, sizes)
+    assert [len(batch) for batch in batches] == [1, 2, 1, 16, 16, 4]
+    assert [item for batch in batches for item in batch] == items
+    assert list(map(list, recordings._make_batches([], []))) == [[]]

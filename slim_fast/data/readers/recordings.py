@@ -13,6 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from slim_fast.data.readers.kept import KeptBatches, write_batch
 from slim_fast.data.readers.source import Options, Problem
 from slim_fast.errors import UserError
 
-BATCH = 16  # recordings handed to a worker process at a time
+BATCH, BATCH_BYTES = 16, 32 << 20  # recordings, or their files, read by a process at a time
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ def explain_frame(recording: Recording, file: Path, error: OSError | UserError) 
 def _read_batches(
     recordings: Sequence[Recording], read: Read, options: Options
 ) -> Iterator[list[Clip | Problem]]:
-    batches = [recordings[first : first + BATCH] for first in range(0, len(recordings), BATCH)]
-    kept = KeptBatches(options.kept, _fingerprint(recordings, read)) if options.kept else None
+    states = [[_look(file) for file in recording.files] for recording in recordings]
+    batches = _make_batches(recordings, [sum(size for size, _ in files) for files in states])
+    fingerprint = _fingerprint(recordings, states, read)
+    kept = KeptBatches(options.kept, fingerprint) if options.kept else None
     run = partial(_read_batch, read)
     if options.workers <= 1:
         for number, batch in enumerate(batches):
@@ -145,20 +148,39 @@ def _narrow(clip: Clip) -> Clip:
         return replace(clip, positions=np.asarray(clip.positions).astype(np.float32, copy=False))
 
 
-def _fingerprint(recordings: Sequence[Recording], read: Read) -> str:
+def _look(file: Path) -> tuple[int, int]:
+    # size and time of the last change, 0 for a file that is gone
+    try:
+        status = os.stat(file)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _make_batches(
+    recordings: Sequence[Recording], sizes: Sequence[int]
+) -> list[Sequence[Recording]]:
+    edges, filled = [0], 0
+    for i, size in enumerate(sizes):
+        if i > edges[-1] and (i - edges[-1] == BATCH or filled + size > BATCH_BYTES):
+            edges.append(i)
+            filled = 0
+        filled += size
+    return [recordings[first:end] for first, end in pairwise([*edges, len(recordings)])]
+
+
+def _fingerprint(
+    recordings: Sequence[Recording], states: Sequence[Sequence[tuple[int, int]]], read: Read
+) -> str:
     """Differs when a file changes, or what is read of the files."""
     found = hashlib.sha256()
     inner = read.func if isinstance(read, partial) else read
     settings = (read.args, sorted(read.keywords.items())) if isinstance(read, partial) else ()
-    found.update(repr((inner.__module__, inner.__qualname__, settings, BATCH)).encode())
-    for recording in recordings:
-        for file in recording.files:
-            try:
-                status = os.stat(file)
-                state = status.st_size, status.st_mtime_ns
-            except OSError:
-                state = -1, -1
-            found.update(repr((os.path.abspath(file), state)).encode("utf-8", "surrogatepass"))
-        facts = recording.name, recording.label, dict(recording.split)
-        found.update(repr((*facts, recording.subject, recording.camera)).encode("utf-8", "replace"))
+    limits = BATCH, BATCH_BYTES
+    found.update(repr((inner.__module__, inner.__qualname__, settings, limits)).encode())
+    for recording, files in zip(recordings, states, strict=True):
+        paths = [os.path.abspath(file) for file in recording.files]
+        numbers = recording.label, recording.subject, recording.camera, recording.setup
+        facts = recording.name, numbers, sorted(recording.split.items()), paths, files
+        found.update(repr(facts).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
