@@ -9,7 +9,13 @@ from torch import Tensor
 
 from slim_kernels.embed_tokens.triton_kernels import embed_backward_kernel, embed_kernel
 from slim_kernels.runtime.launch import architecture, float32_precision, launch
-from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
+from slim_kernels.runtime.registration import (
+    cast_under_autocast,
+    count_flops,
+    differentiate,
+    empty_gradients,
+    kernel_op,
+)
 from slim_kernels.runtime.target import runs_on_gpu
 from slim_kernels.runtime.triton_layer_norm import exact
 from slim_kernels.runtime.triton_rows import padded
@@ -137,8 +143,9 @@ def embed_tokens_backward(
     joints: Tensor,
     prefix: Tensor,
     index: Tensor | None,
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of weight, bias, mask_token, joints and prefix."""
+    """Gradients of weight, bias, mask_token, joints and prefix; empty where they are not wanted."""
     grad = grad.contiguous()
     (width, channels, patch), count, registers = weight.shape, len(joints), len(prefix)
     size = channels * patch
@@ -173,40 +180,36 @@ def embed_tokens_backward(
                 PRECISION=_precision(x),
                 **tile,
             )
-    w, b, m, j, p = torch.cat(parts).sum(0).split([size, 1, 1, count, registers])
-    return (
-        w.t().contiguous().view(width, channels, patch).to(weight.dtype),
-        b[0].to(bias.dtype, copy=True),
-        m[0].to(mask_token.dtype, copy=True),
-        j.to(joints.dtype, copy=True),
-        p.to(prefix.dtype, copy=True),
-    )
+    sums = torch.cat(parts).sum(0).split([size, 1, 1, count, registers])
+    shapes = ((width, channels, patch), (width,), (width,), joints.shape, prefix.shape)
+    inputs = (weight, bias, mask_token, joints, prefix)
+    return tuple(
+        (total.t() if part is weight else total).reshape(shape).to(part.dtype, copy=True)
+        if is_wanted
+        else grad.new_empty(0)
+        for total, shape, part, is_wanted in zip(sums, shapes, inputs, wanted, strict=True)
+    )  # type: ignore[return-value]
 
 
 @embed_tokens_backward.register_fake
 def _(
-    grad: Tensor, clips: Sequence[Tensor], masks: Sequence[Tensor], *parameters: Any
+    grad: Tensor, clips: Sequence[Tensor], masks: Sequence[Tensor], *others: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.empty_like(v, memory_format=torch.contiguous_format) for v in parameters[:-1]
-    )
+    return empty_gradients(others[:5], others[-1], grad)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     clips, masks, *parameters = inputs
+    ctx.set_materialize_grads(False)
     ctx.groups = len(clips)
     ctx.save_for_backward(*clips, *masks, *parameters)
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
     saved, n = ctx.saved_tensors, ctx.groups
-    clips, masks = list(saved[:n]), list(saved[n : 2 * n])
-    return (
-        [None] * n,
-        [None] * n,
-        *embed_tokens_backward(grad, clips, masks, *saved[2 * n :]),
-        None,
-    )
+    arguments = (list(saved[:n]), list(saved[n : 2 * n]), *saved[2 * n :])
+    found = differentiate(embed_tokens_backward, ctx.needs_input_grad[2:7], grad, *arguments)
+    return [None] * n, [None] * n, *found, None
 
 
 def _flops(clips: Sequence[Tensor], weight: Tensor) -> int:

@@ -275,6 +275,17 @@ def test_gradients_of_clips_fall_back_with_a_warning(monkeypatch):
     assert torch.autograd.grad(out.sum(), clips[0])[0].any()
 
 
+def test_frozen_parameters_get_no_gradient(backend):
+    clips, masks = groups([(2, 2)], 5, True)
+    parts = parameters(8, 5, 1)
+    want = torch.autograd.grad(embed_tokens(clips, masks, *parts).square().sum(), parts)
+    for trained in range(len(parts)):
+        leaves = [p.detach().requires_grad_(n == trained) for n, p in enumerate(parts)]
+        embed_tokens(clips, masks, *leaves).square().sum().backward()
+        assert [p.grad is not None for p in leaves] == [n == trained for n in range(len(leaves))]
+        torch.testing.assert_close(leaves[trained].grad, want[trained])
+
+
 def test_registration_holds():
     triton_ops = pytest.importorskip(
         "slim_kernels.embed_tokens.triton", reason="the Triton kernels need triton"
@@ -286,7 +297,10 @@ def test_registration_holds():
         torch.library.opcheck(triton_ops.embed_tokens, (clips, masks, *parts, index))
         plain = [p.detach() for p in parts]
         grad = torch.randn_like(triton_ops.embed_tokens(clips, masks, *plain, index))
-        torch.library.opcheck(triton_ops.embed_tokens_backward, (grad, clips, masks, *plain, index))
+        for wanted in ([True] * 5, [True, False, True, False, True]):
+            torch.library.opcheck(
+                triton_ops.embed_tokens_backward, (grad, clips, masks, *plain, index, wanted)
+            )
 
 
 @pytest.mark.parametrize(
