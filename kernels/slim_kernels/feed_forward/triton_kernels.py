@@ -70,8 +70,8 @@ def norm_swiglu_kernel(
 ):
     """out = x + w3 (silu(gate) · value) + b3, gate and value the halves of w12 LayerNorm(x) + b12.
 
-    EARLY: the sum starts with x + b3; else they are added at the end. Which fits the registers
-    differs.
+    EARLY: 1, the sum starts with x + b3; 0, they are added at the end; 2, at the end a quarter of
+    the features at a time, whose rows of x need a quarter of the registers. Which fits differs.
     """
     i_m = tl.program_id(0)
     ACC: tl.constexpr = gamma.dtype.element_ty
@@ -81,7 +81,7 @@ def norm_swiglu_kernel(
     b_x = load_rows(x, i_m * BM, m_m, D, DP, BM).to(ACC)
     b_hat, _ = standardised(b_x, eps, D, DP)
     b_n = (b_hat * load_feature(gamma, D, DP) + load_feature(beta, D, DP)).to(TYPE)
-    b_out = b_x + load_feature(b3, D, DP) if EARLY else tl.zeros([BM, DP], ACC)
+    b_out = b_x + load_feature(b3, D, DP) if EARLY == 1 else tl.zeros([BM, DP], ACC)
     for first in range(0, F, BF):
         o_f = first + tl.arange(0, BF)
         b_wg, b_bg = load_hidden_rows(w12, b12, o_f, D, F, DP, 0)
@@ -93,11 +93,8 @@ def norm_swiglu_kernel(
         b_w3 = tl.load(w3 + offsets, mask=(o_f < F)[:, None] & (o_d < D)[None, :], other=0.0)
         b_u = (b_g * sigmoid(b_g) * b_v).to(TYPE)
         b_out += tl.dot(b_u, b_w3, input_precision=PRECISION, out_dtype=ACC)
-    if EARLY:
-        store_rows(out, b_out, i_m * BM, m_m, D, DP, BM)
-    else:
+    if EARLY == 2:
         for part in tl.static_range(4):
-            # a quarter of the features at a time, whose rows of x need a quarter of the registers
             b_y = half(half(b_out, part // 2), part % 2)
             o_y = part * (DP // 4) + tl.arange(0, DP // 4)
             offsets = (i_m * BM).to(tl.int64) * D + (o_m[:, None] * D + o_y[None, :])
@@ -105,6 +102,10 @@ def norm_swiglu_kernel(
             b_y += tl.load(x + offsets, mask=m_y, other=0.0).to(ACC)
             b_y += tl.load(b3 + o_y, mask=o_y < D, other=0.0)[None, :]
             tl.store(out + offsets, b_y.to(out.dtype.element_ty), mask=m_y)
+    else:
+        if EARLY == 0:
+            b_out += load_rows(x, i_m * BM, m_m, D, DP, BM).to(ACC) + load_feature(b3, D, DP)
+        store_rows(out, b_out, i_m * BM, m_m, D, DP, BM)
 
 
 @triton.jit(do_not_specialize=["rows", "eps"])
