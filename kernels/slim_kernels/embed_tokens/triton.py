@@ -180,7 +180,7 @@ def embed_tokens_backward(
                 PRECISION=_precision(x),
                 **tile,
             )
-    sums = torch.cat(parts).sum(0).split([size, 1, 1, count, registers])
+    sums = torch.stack([part.sum(0) for part in parts]).sum(0).split([size, 1, 1, count, registers])
     shapes = ((width, channels, patch), (width,), (width,), joints.shape, prefix.shape)
     inputs = (weight, bias, mask_token, joints, prefix)
     return tuple(
