@@ -28,7 +28,7 @@ GRID: dict[str, tuple[int, ...]] = {
     "BN": (32, 64, 128),
     "BF": (32, 64, 128),
     "BLOCKS": (4, 8, 16, 32),
-    "EARLY": (0, 1),
+    "EARLY": (0, 1, 2),
     "num_warps": (4, 8),
     "num_stages": (1, 2, 3),
 }

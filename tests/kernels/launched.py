@@ -17,6 +17,7 @@ from slim_kernels.feed_forward import triton as feed_forward
 from slim_kernels.linear import triton as linear
 from slim_kernels.prototype_loss import triton as prototype_loss
 from slim_kernels.runtime import launch
+from slim_kernels.runtime.launch import COMPILED_WITH
 from torch import Tensor
 from triton import knobs
 from triton.runtime import driver
@@ -90,7 +91,7 @@ def missing_launches(name: str) -> set[str]:
     knobs.runtime.jit_cache_hook = record
     for case in cases(every=True):
         if case.architecture == device and case.constants.get("D") in (32, WIDTH):
-            options = {"num_warps": case.warps, "num_stages": case.stages}
+            options = {"num_warps": case.warps, "num_stages": case.stages, **COMPILED_WITH}
             KERNELS[case.kernel].function.warmup(**arguments(case), grid=(1,), **options)
     checked, seen = seen, set()
     run_ops()

@@ -191,7 +191,7 @@ def problems(batch: int = BATCH, rows: tuple[int, ...] = (ROWS,)) -> list[Proble
             "embed_tokens",
             f"{tokens:,} tokens",
             (batch, 256),
-            ((1, 2), (2, 4)),
+            ((4, 8), (2, 4)),
             _embed_tokens,
             {
                 "forward": (products, clips + 4.0 * d * tokens),

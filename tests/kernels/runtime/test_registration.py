@@ -69,13 +69,23 @@ def test_flops_are_those_of_the_products():
     assert flops(lambda: linear_triton.norm_linear(x, gain, gain, w, b, 1e-6)) == forward
     assert flops(lambda: linear_triton.linear_residual(x, w, b, torch.zeros(9, 8))) == forward
     x.requires_grad_()
-    assert (
-        flops(lambda: linear_triton.norm_linear(x, gain, gain, w, b, 1e-6).sum().backward())
-        == 3 * forward
-    )
+
+    def both_ways() -> None:
+        linear_triton.norm_linear(x, gain, gain, w, b, 1e-6).sum().backward()
+
+    assert flops(both_ways) == 2 * forward  # the weight is frozen
+    w.requires_grad_()
+    assert flops(both_ways) == 3 * forward
     w12, w3 = torch.randn(10, 16), torch.randn(16, 5)
     arguments = (x, gain, gain, w12, torch.zeros(10), w3, torch.zeros(16), 1e-6)
     assert flops(lambda: swiglu_triton.norm_swiglu(*arguments)) == 2 * 9 * (16 * 10 + 16 * 5)
+    frozen = 2 * 9 * (2 * 16 * 10 + 16 * 5)
+    assert (
+        flops(lambda: swiglu_triton.norm_swiglu(*arguments).sum().backward())
+        == 2 * 9 * 240 + frozen
+    )
+    w12.requires_grad_()
+    w3.requires_grad_()
     recomputed = 2 * 9 * (3 * 16 * 10 + 2 * 16 * 5)
     assert (
         flops(lambda: swiglu_triton.norm_swiglu(*arguments).sum().backward())
