@@ -30,6 +30,16 @@ _HEADS_BY_64 = ((1024, 64), (32, 32, 4, 2))
 # (width,). 86 stands for every later device without an entry of its own (8.6, 8.9 and 12.x have
 # 99 KB of shared memory), gfx942 for all of AMD's (64 KB).
 LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
+    "attention_forward_whole": {
+        80: _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((64, 64), (64, 64, 4, 2)), ((128, 64), (64, 128, 4, 2))),
+        90: _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((64, 64), (64, 64, 4, 2)), ((128, 64), (64, 128, 4, 2)), ((256, 32), (64, 256, 4, 2))),
+        100: _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((64, 64), (64, 64, 4, 2)), ((128, 64), (64, 128, 4, 2))),
+    },
+    "attention_backward_whole": {
+        80: _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((64, 64), (32, 64, 4, 2))),
+        90: _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((64, 64), (64, 64, 4, 2)), ((128, 64), (32, 128, 4, 2)), ((256, 32), (32, 256, 8, 2))),
+        100: _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((64, 64), (32, 64, 4, 2))),
+    },
     "attention_forward": {
         80: _options("BM BN", _SHORT, ((1024, 64), (64, 64, 4, 2))),
         90: _options("BM BN", _SHORT, ((1024, 64), (64, 64, 4, 2))),
