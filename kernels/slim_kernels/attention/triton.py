@@ -16,7 +16,7 @@ from slim_kernels.attention.triton_whole import (
     attention_backward_whole_kernel,
     attention_forward_whole_kernel,
 )
-from slim_kernels.runtime.launch import launch
+from slim_kernels.runtime.launch import fits, launch
 from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
 
 
@@ -69,8 +69,8 @@ def packed_attention(
     arguments = (qkv, cos, sin, time, keys, cu_keys, cu_seqlens, out, lse, total)
     constants = {"H": heads, "D": d, "VISIBLE": visible is not None, "PRECISION": "ieee"}
     for first, count, longest in _buckets(qkv, cu_seqlens, max_seqlen, buckets):
-        tile = launch("attention_forward_whole", qkv.device, longest, d)
-        if longest <= tile["BN"]:
+        if fits("attention_forward_whole", qkv.device, longest, d):
+            tile = launch("attention_forward_whole", qkv.device, longest, d)
             grid = (count * heads,)
             attention_forward_whole_kernel[grid](*arguments, first, **constants, **tile)
             continue
@@ -114,8 +114,8 @@ def packed_attention_backward(
     constants = {"H": heads, "D": d, "VISIBLE": visible is not None, "PRECISION": "ieee"}
     delta = None
     for first, count, longest in _buckets(qkv, cu_seqlens, max_seqlen, buckets):
-        tile = launch("attention_backward_whole", qkv.device, longest, d)
-        if longest <= tile["BN"]:
+        if fits("attention_backward_whole", qkv.device, longest, d):
+            tile = launch("attention_backward_whole", qkv.device, longest, d)
             attention_backward_whole_kernel[(count * heads,)](
                 *where, grad, out, lse, grad_qkv, total, first, **constants, **tile
             )

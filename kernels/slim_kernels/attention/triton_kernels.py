@@ -19,6 +19,7 @@ import triton.language as tl
 from slim_kernels.attention.triton_rotary import (
     load_block,
     load_rotated,
+    load_rotations,
     store_block,
     store_rotated_back,
 )
@@ -38,11 +39,11 @@ def load_keys(keys, o_k, m_k, VISIBLE: tl.constexpr):
 
 
 @triton.jit
-def load_queries(qkv, cos, sin, time, i_head, o_m, m_m, H: tl.constexpr, D: tl.constexpr):
+def load_queries(qkv, b_cos, b_sin, i_head, o_m, m_m, H: tl.constexpr, D: tl.constexpr):
     """Queries [B, D], rotated and scaled so that exp2 of their products with keys is the softmax's
     exponential.
     """
-    b_q = load_rotated(qkv, cos, sin, time, 0, i_head, o_m, m_m, H, D)
+    b_q = load_rotated(qkv, b_cos, b_sin, 0, i_head, o_m, m_m, H, D)
     return (b_q * (D**-0.5 * LOG2E)).to(qkv.dtype.element_ty)
 
 
@@ -75,7 +76,8 @@ def attention_forward_kernel(
     m_m = o_m < eos
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    b_q = load_queries(qkv, cos, sin, time, i_h, o_m, m_m, H, D)  # [BM, D]
+    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+    b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
     b_max = tl.full([BM], float("-inf"), ACC)
     b_sum = tl.zeros([BM], ACC)
     b_out = tl.zeros([BM, D], ACC)
@@ -84,7 +86,8 @@ def attention_forward_kernel(
         o_k = begin + tl.arange(0, BN)
         m_n = o_k < eok
         o_n = load_keys(keys, o_k, m_n, VISIBLE)
-        b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
+        k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+        b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
         b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_s = tl.where(m_n[None, :], b_s, float("-inf"))
@@ -140,7 +143,8 @@ def attention_backward_queries_kernel(
     m_m = o_m < eos
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    b_q = load_queries(qkv, cos, sin, time, i_h, o_m, m_m, H, D)  # [BM, D]
+    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+    b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
     b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D)  # [BM, D]
     b_delta = tl.sum(b_g.to(ACC) * load_block(out, 0, i_h, o_m, m_m, 1, H, D).to(ACC), 1)
     tl.store(delta + i_h.to(tl.int64) * total + o_m, b_delta, mask=m_m)
@@ -152,7 +156,8 @@ def attention_backward_queries_kernel(
         o_k = begin + tl.arange(0, BN)
         m_n = o_k < eok
         o_n = load_keys(keys, o_k, m_n, VISIBLE)
-        b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
+        k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+        b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
         b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_p = tl.exp2(b_s - b_lse[:, None])
@@ -160,7 +165,7 @@ def attention_backward_queries_kernel(
         b_w = tl.dot(b_g, tl.trans(b_v), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_ds = (b_p * (b_w - b_delta[:, None])).to(TYPE)
         b_dq += tl.dot(b_ds, b_k, input_precision=PRECISION, out_dtype=ACC)  # [BM, D]
-    store_rotated_back(grad_qkv, b_dq * D**-0.5, cos, sin, time, 0, i_h, o_m, m_m, H, D)
+    store_rotated_back(grad_qkv, b_dq * D**-0.5, b_cos, b_sin, 0, i_h, o_m, m_m, H, D)
 
 
 @triton.jit(do_not_specialize=["total", "first"])
@@ -198,24 +203,28 @@ def attention_backward_keys_kernel(
     o_n = load_keys(keys, o_k, m_n, VISIBLE)
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+    b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
     b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
     b_dk, b_dv = tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC)
     for begin in range(bos, eos, BM):
         o_m = begin + tl.arange(0, BM)
         m_m = o_m < eos
-        b_q = load_queries(qkv, cos, sin, time, i_h, o_m, m_m, H, D)  # [BM, D]
+        b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+        b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
         b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D).to(TYPE)  # [BM, D]
         b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0) * LOG2E
         b_delta = tl.load(delta + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
         b_s = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION, out_dtype=ACC)  # [BN, BM]
-        b_p = tl.where(m_n[:, None] & m_m[None, :], tl.exp2(b_s - b_lse[None, :]), 0.0)
+        # unmasked: padded queries have no gradient, and rows of padded keys are not stored
+        b_p = tl.exp2(b_s - b_lse[None, :])
         b_dv += tl.dot(b_p.to(TYPE), b_g, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
         b_w = tl.dot(b_v, tl.trans(b_g), input_precision=PRECISION, out_dtype=ACC)  # [BN, BM]
         b_ds = (b_p * (b_w - b_delta[None, :])).to(TYPE)
         b_dk += tl.dot(b_ds, b_q, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
     b_dk = b_dk / LOG2E  # the queries' factor has it
-    store_rotated_back(grad_qkv, b_dk, cos, sin, time, 1, i_h, o_n, m_n, H, D)
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they would spill
+    store_rotated_back(grad_qkv, b_dk, k_cos, k_sin, 1, i_h, o_n, m_n, H, D)
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 
 
@@ -239,7 +248,7 @@ TYPES = {
     "delta": "fp32",
 }
 _SCALARS = {"total": "i32", "first": "i32"}
-_SIZES = ((32, 1024), HEADS)
+_SIZES = ((1024,), HEADS)
 KERNELS = {
     "attention_forward": KernelSpec(
         attention_forward_kernel, TYPES, _SIZES, variants, _SCALARS, ("T",)

@@ -37,12 +37,13 @@ def load_rotations(cos, sin, time, o_row, m_row, D: tl.constexpr):
 
 @triton.jit
 def load_rotated(
-    qkv, cos, sin, time, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr
+    qkv, b_cos, b_sin, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr
 ):
-    """Queries (i_part 0) or keys (1), rotated, in the tables' dtype: [B, D], zeros where masked."""
+    """Queries (i_part 0) or keys (1), rotated by load_rotations' angles, in their dtype: [B, D],
+    zeros where masked.
+    """
     base = (o_row.to(tl.int64) * 3 + i_part) * (H * D) + i_head * D  # [B]
     pointers = qkv + base[:, None] + tl.arange(0, D // 2)[None, :]
-    b_cos, b_sin = load_rotations(cos, sin, time, o_row, m_row, D)
     b_lo = tl.load(pointers, mask=m_row[:, None], other=0.0).to(b_cos.dtype)
     b_hi = tl.load(pointers + D // 2, mask=m_row[:, None], other=0.0).to(b_cos.dtype)
     pair = tl.join(b_lo * b_cos - b_hi * b_sin, b_hi * b_cos + b_lo * b_sin)  # [B, D / 2, 2]
@@ -51,13 +52,12 @@ def load_rotated(
 
 @triton.jit
 def store_rotated_back(
-    grad_qkv, b, cos, sin, time, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr
+    grad_qkv, b, b_cos, b_sin, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr
 ):
     """The gradient b [B, D] of what load_rotated gave, as that of what it loaded."""
     base = (o_row.to(tl.int64) * 3 + i_part) * (H * D) + i_head * D  # [B]
     pointers = grad_qkv + base[:, None] + tl.arange(0, D // 2)[None, :]
     b_lo, b_hi = tl.split(tl.permute(tl.reshape(b, (o_row.shape[0], 2, D // 2)), (0, 2, 1)))
-    b_cos, b_sin = load_rotations(cos, sin, time, o_row, m_row, D)
     TYPE: tl.constexpr = grad_qkv.dtype.element_ty
     tl.store(pointers, (b_lo * b_cos + b_hi * b_sin).to(TYPE), mask=m_row[:, None])
     tl.store(pointers + D // 2, (b_hi * b_cos - b_lo * b_sin).to(TYPE), mask=m_row[:, None])

@@ -9,7 +9,6 @@ import triton
 import triton.language as tl
 
 from slim_kernels.attention.triton_kernels import (
-    HEADS,
     LOG2E,
     TYPES,
     load_keys,
@@ -19,6 +18,7 @@ from slim_kernels.attention.triton_kernels import (
 from slim_kernels.attention.triton_rotary import (
     load_block,
     load_rotated,
+    load_rotations,
     store_block,
     store_rotated_back,
 )
@@ -54,24 +54,30 @@ def attention_forward_whole_kernel(
     o_n = load_keys(keys, o_k, m_n, VISIBLE)
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+    b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
     b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
-    for begin in range(bos, eos, BM):
-        o_m = begin + tl.arange(0, BM)
+    first_of_16 = (tl.arange(0, 16) == 0)[None, :]
+    b_hidden = tl.where(first_of_16 & ~m_n[:, None], float("-inf"), 0.0).to(TYPE)
+    b_one = tl.where(first_of_16 & (tl.arange(0, BM) >= 0)[:, None], 1.0, 0.0).to(TYPE)
+    # a sequence has no more queries than BN either: where they are one block, no loop is compiled
+    for begin in range(0, BM if BM >= BN else eos - bos, BM):
+        o_m = bos + begin + tl.arange(0, BM)
         m_m = o_m < eos
-        b_q = load_queries(qkv, cos, sin, time, i_h, o_m, m_m, H, D)  # [BM, D]
-        b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)
-        b_s = tl.where(m_n[None, :], b_s, float("-inf"))  # [BM, BN]
+        b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+        b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
+        b_s = tl.dot(b_one, tl.trans(b_hidden), input_precision=PRECISION, out_dtype=ACC)
+        b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_max = tl.max(b_s, 1)
         # without a key: keep -inf - -inf and 0 / 0 out
         b_max = tl.where(b_max == float("-inf"), 0.0, b_max)
         b_p = tl.exp2(b_s - b_max[:, None])
         b_sum = tl.sum(b_p, 1)
         b_sum = tl.where(b_sum == 0.0, 1.0, b_sum)
-        b_out = tl.dot(b_p.to(TYPE), b_v, input_precision=PRECISION, out_dtype=ACC)  # [BM, D]
-        store_block(out, b_out / b_sum[:, None], 0, i_h, o_m, m_m, 1, H, D)
         b_lse = (b_max + tl.log2(b_sum)) / LOG2E
         tl.store(lse + i_h.to(tl.int64) * total + o_m, b_lse, mask=m_m)
+        b_out = tl.dot(b_p.to(TYPE), b_v, input_precision=PRECISION, out_dtype=ACC)  # [BM, D]
+        store_block(out, b_out / b_sum[:, None], 0, i_h, o_m, m_m, 1, H, D)
 
 
 @triton.jit(do_not_specialize=["total", "first"])
@@ -107,13 +113,16 @@ def attention_backward_whole_kernel(
     o_n = load_keys(keys, o_k, m_n, VISIBLE)
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+    b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
     b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
     b_dk, b_dv = tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC)
-    for begin in range(bos, eos, BM):
-        o_m = begin + tl.arange(0, BM)
+    # a sequence has no more queries than BN either: where they are one block, no loop is compiled
+    for begin in range(0, BM if BM >= BN else eos - bos, BM):
+        o_m = bos + begin + tl.arange(0, BM)
         m_m = o_m < eos
-        b_q = load_queries(qkv, cos, sin, time, i_h, o_m, m_m, H, D)  # [BM, D]
+        b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+        b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
         b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D)  # [BM, D]
         b_delta = tl.sum(b_g.to(ACC) * load_block(out, 0, i_h, o_m, m_m, 1, H, D).to(ACC), 1)
         b_g = b_g.to(TYPE)
@@ -126,19 +135,20 @@ def attention_backward_whole_kernel(
         b_dk += tl.dot(b_ds, b_q, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
         b_dq = tl.dot(tl.trans(b_k), b_ds, input_precision=PRECISION, out_dtype=ACC)  # [D, BM]
         b_dq = tl.trans(b_dq) * D**-0.5
-        store_rotated_back(grad_qkv, b_dq, cos, sin, time, 0, i_h, o_m, m_m, H, D)
+        store_rotated_back(grad_qkv, b_dq, b_cos, b_sin, 0, i_h, o_m, m_m, H, D)
     b_dk = b_dk / LOG2E  # the queries' factor has it
-    store_rotated_back(grad_qkv, b_dk, cos, sin, time, 1, i_h, o_n, m_n, H, D)
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they would spill
+    store_rotated_back(grad_qkv, b_dk, k_cos, k_sin, 1, i_h, o_n, m_n, H, D)
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 
 
+HEADS = (16, 32)  # wider ones spill
 _SCALARS = {"total": "i32", "first": "i32"}
-_SIZES = ((32, 64, 128, 256), HEADS)
 KERNELS = {
     "attention_forward_whole": KernelSpec(
-        attention_forward_whole_kernel, TYPES, _SIZES, variants, _SCALARS, ("T",)
+        attention_forward_whole_kernel, TYPES, ((32, 64, 128, 256), HEADS), variants, _SCALARS, ("T",)
     ),
     "attention_backward_whole": KernelSpec(
-        attention_backward_whole_kernel, TYPES, _SIZES, variants, _SCALARS, ("T",)
+        attention_backward_whole_kernel, TYPES, ((32, 64), HEADS), variants, _SCALARS, ("T",)
     ),
 }
