@@ -118,7 +118,7 @@ PTX_FAULTS = [
         ("store's predicate inverted", INVERTED_STORE, [0]),
     ),
     *_faults(
-        "attention_forward_kernel",
+        "attention_forward_whole_kernel",
         "attention",
         "sm_90",
         ("barrier removed", BARRIER, range(7)),
@@ -208,7 +208,7 @@ PTX_FAULTS = [
         ("copy reads past its mask", UNMASKED_COPY, [2]),
     ),
     _harmless(
-        "attention_forward_kernel",
+        "attention_forward_whole_kernel",
         "attention",
         "sm_90",
         "group of copies not closed",
@@ -217,7 +217,7 @@ PTX_FAULTS = [
         "its copies join the next group, and the loop waits for all groups",
     ),
     _harmless(
-        "attention_forward_kernel",
+        "attention_forward_whole_kernel",
         "attention",
         "sm_90",
         "second fence between proxies removed",

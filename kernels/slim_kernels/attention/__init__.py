@@ -37,7 +37,8 @@ def packed_attention(
         max_seqlen: the longest sequence's length (tokens); `time` stays below it.
         time: (total,) int32 temporal index for the rotary embedding, -1 = not rotated.
         visible: (total,) bool, which tokens may be attended to (None: all); each sequence needs at
-            least one.
+            least one. Where what tensors hold is not looked at, a sequence without any gets zeros,
+            output and gradients.
         buckets: what the host knows of the lengths: sequences and their longest, again and again,
             in order. The Triton
             kernels then launch each bucket with tiles of its size.

@@ -165,6 +165,7 @@ def attention_backward_queries_kernel(
         b_w = tl.dot(b_g, tl.trans(b_v), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_ds = (b_p * (b_w - b_delta[:, None])).to(TYPE)
         b_dq += tl.dot(b_ds, b_k, input_precision=PRECISION, out_dtype=ACC)  # [BM, D]
+    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)  # again: held, they cost registers
     store_rotated_back(grad_qkv, b_dq * D**-0.5, b_cos, b_sin, 0, i_h, o_m, m_m, H, D)
 
 
@@ -223,7 +224,7 @@ def attention_backward_keys_kernel(
         b_ds = (b_p * (b_w - b_delta[None, :])).to(TYPE)
         b_dk += tl.dot(b_ds, b_q, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
     b_dk = b_dk / LOG2E  # the queries' factor has it
-    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they would spill
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they cost registers
     store_rotated_back(grad_qkv, b_dk, k_cos, k_sin, 1, i_h, o_n, m_n, H, D)
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 

@@ -36,9 +36,7 @@ def load_rotations(cos, sin, time, o_row, m_row, D: tl.constexpr):
 
 
 @triton.jit
-def load_rotated(
-    qkv, b_cos, b_sin, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr
-):
+def load_rotated(qkv, b_cos, b_sin, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr):
     """Queries (i_part 0) or keys (1), rotated by load_rotations' angles, in their dtype: [B, D],
     zeros where masked.
     """

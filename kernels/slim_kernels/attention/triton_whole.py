@@ -57,16 +57,18 @@ def attention_forward_whole_kernel(
     k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
     b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
     b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
-    first_of_16 = (tl.arange(0, 16) == 0)[None, :]
-    b_hidden = tl.where(first_of_16 & ~m_n[:, None], float("-inf"), 0.0).to(TYPE)
-    b_one = tl.where(first_of_16 & (tl.arange(0, BM) >= 0)[:, None], 1.0, 0.0).to(TYPE)
+    # A product masks: one more feature, 1 in queries and -inf in keys past the end (and zeros up to
+    # the least depth of a product). A select for each score would take longer than its exponential.
+    m_first = (tl.arange(0, 16) == 0)[None, :]
+    b_end = tl.where(m_first & ~m_n[:, None], float("-inf"), 0.0).to(TYPE)  # [BN, 16]
+    b_one = tl.broadcast_to(tl.where(m_first, 1.0, 0.0), (BM, 16)).to(TYPE)
     # a sequence has no more queries than BN either: where they are one block, no loop is compiled
     for begin in range(0, BM if BM >= BN else eos - bos, BM):
         o_m = bos + begin + tl.arange(0, BM)
         m_m = o_m < eos
         b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
         b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
-        b_s = tl.dot(b_one, tl.trans(b_hidden), input_precision=PRECISION, out_dtype=ACC)
+        b_s = tl.dot(b_one, tl.trans(b_end), input_precision=PRECISION, out_dtype=ACC)
         b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_max = tl.max(b_s, 1)
         # without a key: keep -inf - -inf and 0 / 0 out
@@ -137,7 +139,7 @@ def attention_backward_whole_kernel(
         b_dq = tl.trans(b_dq) * D**-0.5
         store_rotated_back(grad_qkv, b_dq, b_cos, b_sin, 0, i_h, o_m, m_m, H, D)
     b_dk = b_dk / LOG2E  # the queries' factor has it
-    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they would spill
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they cost registers
     store_rotated_back(grad_qkv, b_dk, k_cos, k_sin, 1, i_h, o_n, m_n, H, D)
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 
@@ -146,7 +148,12 @@ HEADS = (16, 32)  # wider ones spill
 _SCALARS = {"total": "i32", "first": "i32"}
 KERNELS = {
     "attention_forward_whole": KernelSpec(
-        attention_forward_whole_kernel, TYPES, ((32, 64, 128, 256), HEADS), variants, _SCALARS, ("T",)
+        attention_forward_whole_kernel,
+        TYPES,
+        ((32, 64, 128, 256), HEADS),
+        variants,
+        _SCALARS,
+        ("T",),
     ),
     "attention_backward_whole": KernelSpec(
         attention_backward_whole_kernel, TYPES, ((32, 64), HEADS), variants, _SCALARS, ("T",)

@@ -47,9 +47,7 @@ def kernels(
 ) -> tuple[Tensor, Tensor]:
     """The op, with the angles that packed_attention gives it."""
     angles = angles_of(qkv, longest)
-    return triton_ops.packed_attention(
-        qkv, cu_seqlens, longest, *angles, time, visible, buckets
-    )
+    return triton_ops.packed_attention(qkv, cu_seqlens, longest, *angles, time, visible, buckets)
 
 
 def both(
@@ -119,9 +117,7 @@ def test_non_contiguous_inputs():
     plain = kernels(qkv, cu_seqlens, 9, time, hidden, None)[0]
     outs = [
         plain,
-        kernels(
-            loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2], None
-        )[0],
+        kernels(loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2], None)[0],
     ]
     assert torch.equal(*outs)
     upstream = torch.randn(16, 2, 13, dtype=torch.float64).permute(2, 1, 0)
