@@ -35,6 +35,8 @@ GRID: dict[str, tuple[int, ...]] = {
 # The ops of benchmarks.suite.ops that launch a kernel.
 OPS = {
     "attention_forward": "packed_attention",
+    "attention_forward_whole": "packed_attention",
+    "attention_backward_whole": "packed_attention",
     "attention_backward_queries": "packed_attention",
     "attention_backward_keys": "packed_attention",
     "linear": "norm_linear",

@@ -42,7 +42,8 @@ def attend(dtype: torch.dtype, longest: int, visible: bool) -> Tensor:
     qkv = draw(ROWS, 3, HEADS, WIDTH // HEADS, dtype=dtype)
     bounds, time = torch.tensor([0, ROWS], dtype=torch.int32), torch.zeros(ROWS, dtype=torch.int32)
     hidden = torch.ones(ROWS, dtype=torch.bool) if visible else None
-    return attention.packed_attention(qkv, bounds, longest, time, hidden, None)[0]
+    angles = torch.zeros(2, longest, WIDTH // HEADS // 2)
+    return attention.packed_attention(qkv, bounds, longest, *angles, time, hidden, None)[0]
 
 
 def run_ops() -> None:
@@ -50,7 +51,7 @@ def run_ops() -> None:
     norm = (draw(WIDTH), draw(WIDTH))
     both = (False, True)
     for dtype in (torch.bfloat16, torch.float16):
-        for longest, visible in itertools.product((32, 1024), both):
+        for longest, visible in itertools.product((32, 64, 128, 256, 1024), both):
             attend(dtype, longest, visible).sum().backward()
         for stream in (torch.float32, dtype):
             x, weight = draw(ROWS, WIDTH, dtype=stream), draw(FEATURES, WIDTH, dtype=dtype)

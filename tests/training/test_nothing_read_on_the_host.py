@@ -109,7 +109,8 @@ def _bodies() -> list[Callable[[], Any]]:
         torch.zeros(9, dtype=torch.int32),
     )
     visible = torch.arange(9) % 2 == 0
-    out, lse = attention_triton.packed_attention(qkv, cu, 5, time, visible, None)
+    angles = torch.ones(2, 5, 8)
+    out, lse = attention_triton.packed_attention(qkv, cu, 5, *angles, time, visible, None)
     clips, masks = [torch.randn(2, 8, 5, 3)], [torch.rand(2, 2, 5) < 0.5]
     parts = [torch.randn(s) for s in ((16, 3, 4), (16,), (16,), (5, 16), (1, 16))]
     unit = torch.nn.functional.normalize(x, dim=1)
@@ -122,10 +123,10 @@ def _bodies() -> list[Callable[[], Any]]:
         (linear_triton.linear_residual_backward, (x, x, w, b)),
         (swiglu_triton.norm_swiglu, (x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
         (swiglu_triton.norm_swiglu_backward, (x, x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
-        (attention_triton.packed_attention, (qkv, cu, 5, time, visible, None)),
+        (attention_triton.packed_attention, (qkv, cu, 5, *angles, time, visible, None)),
         (
             attention_triton.packed_attention_backward,
-            (out, qkv, out, lse, cu, 5, time, visible, None),
+            (out, qkv, out, lse, cu, 5, *angles, time, visible, None),
         ),
         (embed_triton.embed_tokens, (clips, masks, *parts, torch.arange(11))),
         (

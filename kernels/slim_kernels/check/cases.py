@@ -19,6 +19,7 @@ from slim_kernels.runtime.launch import (
 # The packages of kernels: adding one to the table compiles its launches.
 OPS = (
     "attention.triton_kernels",
+    "attention.triton_whole",
     "embed_tokens.triton_kernels",
     "feed_forward.triton_kernels",
     "linear.triton_kernels",

@@ -1,5 +1,6 @@
 """Small inputs of every op that together reach every launch on file, with their float64 oracle."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,8 @@ from slim_kernels.linear import reference as linear_reference
 from slim_kernels.prototype_loss.reference import prototype_loss as prototype_reference
 
 EPS = 1e-6
-# one token, and lengths at the edges of tiles of 32 and 64
-SHORT, LONG = (1, 31, 32), (1, 64, 65, 130)
+# buckets of one token, and of lengths at the edges of tiles and of what one launch takes
+SHORT, LONG = ((1, 31, 32),), ((1, 33, 64), (65, 1), (130,), (257,))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def problems(every: bool) -> Iterator[Problem]:
         yield _prototype_loss(70, 40, width, 65, targets=2)
 
 
-def _attention(head: int, lengths: tuple[int, ...], with_visible: bool) -> Problem:
+def _attention(head: int, buckets: tuple[tuple[int, ...], ...], with_visible: bool) -> Problem:
+    lengths = list(itertools.chain(*buckets))
     total = sum(lengths)
     cu_seqlens = torch.tensor((0, *lengths)).cumsum(0).to(torch.int32)
     # a sequence's first token stands for CLS, which is not rotated
@@ -77,6 +79,7 @@ def _attention(head: int, lengths: tuple[int, ...], with_visible: bool) -> Probl
     if with_visible:
         visible = torch.rand(total) < 0.4
         visible[cu_seqlens[:-1].long()] = True
+    numbers = [number for bucket in buckets for number in (len(bucket), max(bucket))]
     options: dict[str, Any] = {
         "cu_seqlens": cu_seqlens,
         "max_seqlen": max(lengths),
@@ -86,7 +89,7 @@ def _attention(head: int, lengths: tuple[int, ...], with_visible: bool) -> Probl
     return Problem(
         "packed_attention",
         f"lengths {', '.join(map(str, lengths))} heads of {head}" + " visible" * with_visible,
-        partial(packed_attention, **options),
+        partial(packed_attention, **options, buckets=numbers),
         partial(attention_reference, **options),
         [torch.randn(total, 3, 2, head, dtype=torch.float64)],
     )

@@ -24,33 +24,40 @@ def _options(names: str, *rows: tuple[tuple[int, ...], tuple[int, ...]]) -> list
     return [(limits, dict(zip(keys, numbers, strict=True))) for limits, numbers in rows]
 
 
-_SHORT = ((32, 64), (32, 32, 4, 3))
+_SHORT = ((32, 32), (32, 32, 2, 1))
+_WHOLE = (_SHORT, ((64, 32), (64, 64, 4, 1)), ((128, 32), (64, 128, 4, 2)))
 _HEADS_BY_64 = ((1024, 64), (32, 32, 4, 2))
 # kernel -> architecture -> options; limits are (longest sequence, head size) for attention, else
 # (width,). 86 stands for every later device without an entry of its own (8.6, 8.9 and 12.x have
 # 99 KB of shared memory), gfx942 for all of AMD's (64 KB).
 LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
+    "attention_forward_whole": {
+        80: _options("BM BN", *_WHOLE),
+        90: _options("BM BN", *_WHOLE, ((256, 32), (64, 256, 4, 2))),
+        100: _options("BM BN", *_WHOLE),
+    },
+    "attention_backward_whole": {
+        80: _options("BM BN", _SHORT, ((64, 32), (32, 64, 4, 2))),
+        86: _options("BM BN", _SHORT),
+        90: _options("BM BN", _SHORT, ((64, 32), (32, 64, 4, 2))),
+        100: _options("BM BN", _SHORT, ((64, 32), (32, 64, 4, 2))),
+    },
     "attention_forward": {
-        80: _options("BM BN", _SHORT, ((1024, 64), (64, 64, 4, 2))),
-        90: _options("BM BN", _SHORT, ((1024, 64), (64, 64, 4, 2))),
-        100: _options("BM BN", _SHORT, ((1024, 64), (64, 32, 4, 2))),
-        "gfx942": _options("BM BN", ((32, 64), (32, 32, 4, 2)), ((1024, 64), (64, 32, 4, 2))),
+        80: _options("BM BN", ((1024, 64), (64, 64, 4, 2))),
+        90: _options("BM BN", ((1024, 32), (128, 64, 4, 2)), ((1024, 64), (64, 64, 4, 2))),
+        100: _options("BM BN", ((1024, 64), (64, 32, 4, 2))),
+        "gfx942": _options("BM BN", ((1024, 64), (64, 32, 4, 2))),
     },
     "attention_backward_queries": {
-        80: _options("BM BN", _SHORT, ((1024, 32), (64, 32, 4, 2)), _HEADS_BY_64),
-        86: _options(
-            "BM BN", ((32, 64), (32, 32, 4, 2)), ((1024, 32), (64, 32, 4, 2)), _HEADS_BY_64
-        ),
-        90: _options("BM BN", _SHORT, ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
-        100: _options("BM BN", _SHORT, ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
+        80: _options("BM BN", ((1024, 32), (64, 32, 4, 2)), _HEADS_BY_64),
+        90: _options("BM BN", ((1024, 32), (128, 32, 4, 2)), _HEADS_BY_64),
+        100: _options("BM BN", ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
     },
     "attention_backward_keys": {
-        80: _options(
-            "BM BN", ((32, 64), (32, 32, 4, 2)), ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64
-        ),
-        90: _options("BM BN", _SHORT, ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64),
-        100: _options("BM BN", _SHORT, ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
-        "gfx942": _options("BM BN", ((32, 64), (32, 32, 4, 1)), ((1024, 64), (32, 64, 4, 1))),
+        80: _options("BM BN", ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64),
+        90: _options("BM BN", ((1024, 32), (32, 128, 4, 2)), _HEADS_BY_64),
+        100: _options("BM BN", ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
+        "gfx942": _options("BM BN", ((1024, 64), (32, 64, 4, 1))),
     },
     "linear": {
         80: _options("BM BN", ((256,), (64, 64, 4, 2))),
@@ -163,6 +170,14 @@ def launch(kernel: str, device: torch.device, *sizes: int) -> dict[str, int]:
     `sizes`, and what every launch is compiled with.
     """
     return choose(LAUNCHES[kernel][architecture(device)], *sizes) | COMPILED_WITH
+
+
+def fits(kernel: str, device: torch.device, *sizes: int) -> bool:
+    """Whether an option of `kernel` is large enough for `sizes`."""
+    options = LAUNCHES[kernel][architecture(device)]
+    return any(
+        all(s <= limit for s, limit in zip(sizes, limits, strict=True)) for limits, _ in options
+    )
 
 
 def choose(options: list[Option], *sizes: int) -> dict[str, int]:

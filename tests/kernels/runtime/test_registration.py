@@ -1,5 +1,7 @@
 """What every op registers: autocast's rule and FLOP formulas; and how the dispatcher chooses."""
 
+from typing import Any
+
 import pytest
 import torch
 from slim_kernels import linear_residual, norm_linear, norm_swiglu, packed_attention
@@ -97,7 +99,11 @@ def test_flops_of_attention_follow_lengths_and_visibility():
     qkv, time = torch.randn(9, 3, 2, 16), torch.zeros(9, dtype=torch.int32)
     cu = torch.tensor([0, 4, 9], dtype=torch.int32)
     visible = torch.tensor([1, 0, 1, 0, 1, 1, 0, 0, 0]).bool()
-    run = attention_triton.packed_attention
+    angles = torch.zeros(2, 5, 8)
+
+    def run(*where: Any) -> Any:
+        return attention_triton.packed_attention(*where[:3], *angles, *where[3:])
+
     assert flops(lambda: run(qkv, cu, 5, time, None, None)) == 2 * 2 * 2 * 16 * (16 + 25)
     assert flops(lambda: run(qkv, cu, 5, time, visible, None)) == 2 * 2 * 2 * 16 * (4 * 2 + 5 * 2)
     qkv.requires_grad_()
