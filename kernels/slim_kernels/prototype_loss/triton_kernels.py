@@ -47,11 +47,11 @@ def load_scores(
 
 
 @triton.jit
-def raise_maximum(b_max, b_s):
-    """The new maximum of each row, and the one to subtract: never -inf, which would give -inf -
+def raise_maximum(b_max, b_s, AXIS: tl.constexpr):
+    """The new maximum along an axis, and the one to subtract: never -inf, which would give -inf -
     -inf.
     """
-    b_new = tl.maximum(b_max, tl.max(b_s, 1))
+    b_new = tl.maximum(b_max, tl.max(b_s, AXIS))
     return b_new, tl.where(b_new == float("-inf"), 0.0, b_new)
 
 
@@ -83,7 +83,7 @@ def log_sum_exp_kernel(
     for first in range(i_p * span, end, BN):
         m_n = first + tl.arange(0, BN) < end
         b_s = load_scores(b_x, y, bias, first, m_n, scale, D, DP, BN, ACC, BIAS, PRECISION)
-        b_new, b_off = raise_maximum(b_max, b_s)
+        b_new, b_off = raise_maximum(b_max, b_s, 1)
         b_sum = b_sum * tl.exp2(b_max - b_off) + tl.sum(tl.exp2(b_s - b_off[:, None]), 1)
         b_max = b_new
     tl.store(lse + i_p.to(tl.int64) * rows + o_m, (b_max + tl.log2(b_sum)) / LOG2E, mask=m_m)
@@ -122,7 +122,7 @@ def attend_kernel(
     for first in range(i_p * span, end, BN):
         m_n = first + tl.arange(0, BN) < end
         b_s = load_scores(b_x, y, bias, first, m_n, scale, D, DP, BN, ACC, BIAS, PRECISION)
-        b_new, b_off = raise_maximum(b_max, b_s)
+        b_new, b_off = raise_maximum(b_max, b_s, 1)
         b_shrink, b_p = tl.exp2(b_max - b_off), tl.exp2(b_s - b_off[:, None])
         b_sum = b_sum * b_shrink + tl.sum(b_p, 1)
         b_v = load_rows(v, first, m_n, D, DP, BN)  # [BN, DP]

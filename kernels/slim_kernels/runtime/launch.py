@@ -113,6 +113,11 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     },
 }
 
+# no sizes: a sweep is the same whatever a row's features; 8 numbers of 2 bytes for each of 128
+# threads are a tile's columns
+for _sweep in ("lse_of_columns", "lse_of_rows", "probabilities"):
+    LAUNCHES[_sweep] = {version: _options("BM BN", ((), (8, 1024, 4, 1))) for version in (80, 90, 100)}
+
 for _by_architecture in LAUNCHES.values():
     for _entry in (86, "gfx942"):  # none of its own where 80's do
         _by_architecture.setdefault(_entry, _by_architecture[80])
