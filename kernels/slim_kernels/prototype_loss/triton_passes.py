@@ -17,8 +17,8 @@ from slim_kernels.runtime.triton_rows import padded
 
 # Programs that fill a large GPU; with fewer blocks the other axis is split, at most so often.
 ENOUGH_PROGRAMS, MOST_SPLITS = 264, 8
-# The same of sweeps, which have less to do for each byte.
-ENOUGH_SWEEPS, MOST_SWEEPS = 1056, 64
+# The same of sweeps, which have less to do for each byte; MOST_PARTS: splits of the rows.
+ENOUGH_SWEEPS, MOST_PARTS = 1056, 64
 
 
 def _split(size: int, tile: int, blocks: int, enough: int, most: int) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def lse_of_columns(
     if not rows:
         return torch.full((columns,), float("-inf"), dtype=dtype, device=logits.device)
     blocks = triton.cdiv(columns, tile["BN"])
-    splits, span = _split(rows, tile["BM"], blocks, ENOUGH_SWEEPS, MOST_SWEEPS)
+    splits, span = _split(rows, tile["BM"], blocks, ENOUGH_SWEEPS, MOST_PARTS)
     parts = torch.empty(splits, columns, dtype=dtype, device=logits.device)
     lse_of_columns_kernel[blocks, splits](
         logits,
@@ -119,7 +119,7 @@ def lse_of_columns(
         rows,
         columns,
         logits.shape[1] // GROUP,
-        span,
+        span // tile["BM"],
         LOG2E.value / temperature,
         BIAS=bias is not None,
         **tile,
@@ -135,7 +135,7 @@ def lse_of_rows(
     """
     rows, tile = len(logits), launch("lse_of_rows", logits.device)
     blocks = triton.cdiv(rows, tile["BM"])
-    splits, span = _split(columns, tile["BN"], blocks, ENOUGH_SWEEPS, MOST_SWEEPS)
+    splits, span = _split(columns, tile["BN"], blocks, ENOUGH_SWEEPS, MOST_SPLITS)
     parts = torch.empty(splits, rows, dtype=dtype, device=logits.device)
     if rows:
         lse_of_rows_kernel[blocks, splits](
@@ -145,7 +145,7 @@ def lse_of_rows(
             rows,
             columns,
             logits.shape[1] // GROUP,
-            span,
+            span // tile["BN"],
             LOG2E.value / temperature,
             BIAS=bias is not None,
             **tile,
@@ -168,7 +168,7 @@ def to_probabilities(
     """
     rows, tile = len(logits), launch("probabilities", logits.device)
     blocks = triton.cdiv(rows, tile["BM"])
-    splits, span = _split(columns, tile["BN"], blocks, ENOUGH_SWEEPS, MOST_SWEEPS)
+    splits, span = _split(columns, tile["BN"], blocks, ENOUGH_SWEEPS, MOST_SPLITS)
     scores, other_lse, other_temperature = (logits, lse, 1.0) if other is None else other
     expected = torch.empty(splits if other else 0, rows, dtype=lse.dtype, device=lse.device)
     if rows:
@@ -182,7 +182,7 @@ def to_probabilities(
             rows,
             columns,
             logits.shape[1] // GROUP,
-            span,
+            span // tile["BN"],
             LOG2E.value / temperature,
             LOG2E.value / other_temperature,
             BIAS=bias is not None,

@@ -5,7 +5,8 @@ probabilities: the matrix becomes softmaxes, or differences of two, in place.
 
 A sweep is bound by memory, so that a thread keeps to itself: it reads 8 columns at once (16 bytes)
 of each of BM rows, and sums of other threads are added behind the loop only. A row's stride is
-`groups` times 16, which tells the compiler that every row begins at a multiple of 16 bytes.
+`groups` times 16 and a split is `span` tiles long, which tells the compiler that whatever a thread
+reads begins at a multiple of 16 bytes.
 """
 
 from collections.abc import Iterator
@@ -80,13 +81,13 @@ def lse_of_columns_kernel(
     BM: tl.constexpr,
     BN: tl.constexpr,
 ):
-    """lse (splits, columns) = log Σ_i exp(logits_ik / τ + bias_i) over this split's `span` rows."""
+    """lse (splits, columns) = log Σ_i exp(logits_ik / τ + bias_i) over this split's rows."""
     i_n, i_p = tl.program_id(0), tl.program_id(1)
     ACC: tl.constexpr = lse.dtype.element_ty
     o_n = i_n * BN + tl.arange(0, BN)
     b_max, b_sum = tl.full([BN], float("-inf"), ACC), tl.zeros([BN], ACC)
-    end = tl.minimum((i_p + 1) * span, rows)
-    for first in range(i_p * span, end, BM):
+    end = tl.minimum((i_p + 1) * span * BM, rows)
+    for first in range(i_p * span * BM, end, BM):
         o_m = first + tl.arange(0, BM)
         b_s = load_scores(
             logits, bias, first, i_n * BN, o_m < end, columns, groups, scale, ACC, False, BM, BN
@@ -114,7 +115,7 @@ def lse_of_rows_kernel(
     BM: tl.constexpr,
     BN: tl.constexpr,
 ):
-    """lse (splits, rows) = log Σ_k exp(logits_ik / τ + bias_k) over this split's `span` columns.
+    """lse (splits, rows) = log Σ_k exp(logits_ik / τ + bias_k) over this split's columns.
 
     Each thread has a maximum and a sum of its own, of the 8 columns that it reads at once.
     """
@@ -123,8 +124,8 @@ def lse_of_rows_kernel(
     o_m = i_m * BM + tl.arange(0, BM)
     b_max = tl.full([BM, BN // _LANE], float("-inf"), ACC)
     b_sum = tl.zeros([BM, BN // _LANE], ACC)
-    end = tl.minimum((i_p + 1) * span, columns)
-    for first in range(i_p * span, end, BN):
+    end = tl.minimum((i_p + 1) * span * BN, columns)
+    for first in range(i_p * span * BN, end, BN):
         b_s = load_scores(
             logits, bias, i_m * BM, first, o_m < rows, columns, groups, scale, ACC, BIAS, BM, BN
         )
@@ -160,7 +161,7 @@ def probabilities_kernel(
     """logits becomes SCALE · t, t = exp(logits_ik / τ + bias_k - lse_i), padding columns 0.
 
     OTHER: SCALE · (t - p), p = exp(s_ik - other_lse_i) of logits s = other / τ', and in
-    expected (splits, rows) Σ_k t_ik s_ik over this split's `span` columns.
+    expected (splits, rows) Σ_k t_ik s_ik over this split's columns.
     """
     i_m, i_p = tl.program_id(0), tl.program_id(1)
     ACC: tl.constexpr = lse.dtype.element_ty
@@ -170,8 +171,8 @@ def probabilities_kernel(
     if OTHER:
         b_other_lse = tl.load(other_lse + o_m, mask=m_m, other=0.0) * LOG2E
         b_sum = tl.zeros([BM, BN // _LANE], ACC)
-    end = tl.minimum((i_p + 1) * span, columns)
-    for first in range(i_p * span, end, BN):
+    end = tl.minimum((i_p + 1) * span * BN, columns)
+    for first in range(i_p * span * BN, end, BN):
         o_n = first + tl.arange(0, BN)
         b_s = load_scores(
             logits, bias, i_m * BM, first, m_m, columns, groups, scale, ACC, BIAS, BM, BN

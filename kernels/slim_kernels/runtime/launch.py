@@ -25,6 +25,7 @@ def _options(names: str, *rows: tuple[tuple[int, ...], tuple[int, ...]]) -> list
 
 
 _SHORT = ((32, 64), (32, 32, 4, 3))
+_NVIDIA = (80, 90, 100)
 _HEADS_BY_64 = ((1024, 64), (32, 32, 4, 2))
 # kernel -> architecture -> options; limits are (longest sequence, head size) for attention, else
 # (width,). 86 stands for every later device without an entry of its own (8.6, 8.9 and 12.x have
@@ -105,18 +106,17 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
         100: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
         "gfx942": _options("BM BN", ((128,), (64, 32, 4, 1)), ((256,), (64, 32, 8, 1))),
     },
-    "segment_sum": {architecture: _options("", ((256,), (4, 1))) for architecture in (80, 90, 100)},
+    "segment_sum": {version: _options("", ((256,), (4, 1))) for version in _NVIDIA},
     "log_sum_exp": {
         80: _options("BM BN", ((256,), (64, 64, 8, 2))),
         90: _options("BM BN", ((256,), (128, 64, 8, 3))),
         100: _options("BM BN", ((256,), (128, 64, 8, 3))),
     },
+    # a tile's row is 8 numbers of 2 bytes for each of 128 threads, of which two groups share rows
+    "lse_of_columns": {version: _options("BM BN", ((), (8, 1024, 4, 1))) for version in _NVIDIA},
+    "lse_of_rows": {version: _options("BM BN", ((), (8, 1024, 8, 1))) for version in _NVIDIA},
+    "probabilities": {version: _options("BM BN", ((), (8, 1024, 8, 1))) for version in _NVIDIA},
 }
-
-# no sizes: a sweep is the same whatever a row's features; 8 numbers of 2 bytes for each of 128
-# threads are a tile's columns
-for _sweep in ("lse_of_columns", "lse_of_rows", "probabilities"):
-    LAUNCHES[_sweep] = {version: _options("BM BN", ((), (8, 1024, 4, 1))) for version in (80, 90, 100)}
 
 for _by_architecture in LAUNCHES.values():
     for _entry in (86, "gfx942"):  # none of its own where 80's do
