@@ -198,7 +198,9 @@ def sample() -> list[Case]:
         groups.setdefault((case.kernel, case.architecture), []).append(case)
     chosen = []
     for number, group in enumerate(groups.values()):
-        group.sort(key=lambda case: case.constants.get("D", 0))  # as they come among those of one size
+        group.sort(
+            key=lambda case: case.constants.get("D", 0)
+        )  # as they come among those of one size
         place = 0.618 * number % 1  # steps by the golden ratio are spread evenly
         chosen.append(group[int(place**2 * len(group))])
     return chosen

@@ -71,7 +71,11 @@ def add_passes(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """All passes of an op as one row."""
     total = {name: sum(row[name] for row in rows) for name in ("microseconds", "floor")}
     share = sum(row["tensor_share"] * row["microseconds"] for row in rows) / total["microseconds"]
-    words = {"op": rows[0]["op"], "case": f"all {rows[0]['kind']}".strip(), "pass": "forward and backward"}
+    words = {
+        "op": rows[0]["op"],
+        "case": f"all {rows[0]['kind']}".strip(),
+        "pass": "forward and backward",
+    }
     return {**words, **total, "tensor_share": share, "launches": [], "torch": 0.0}
 
 

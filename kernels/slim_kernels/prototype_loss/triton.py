@@ -35,9 +35,7 @@ def prototype_loss(
     logits_budget: bytes that the teacher's logits may take; where they need more, none are stored.
     """
     dtype = torch.promote_types(student.dtype, torch.float32)
-    e, c, x, d = (
-        operand(v) for v in (student, student_prototypes, teacher, teacher_prototypes)
-    )
+    e, c, x, d = (operand(v) for v in (student, student_prototypes, teacher, teacher_prototypes))
     process_group = None if group is None else dist.distributed_c10d._resolve_process_group(group)  # type: ignore[attr-defined, arg-type]
     count, start = count_rows(x, valid, dtype, process_group)
     inputs = Inputs(

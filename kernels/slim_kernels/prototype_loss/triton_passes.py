@@ -90,6 +90,7 @@ def attend(
         D=width,
         DP=padded(width),
         BIAS=bias is not None,
+        SAME=v is y,
         PRECISION="ieee",
         **tile,
     )

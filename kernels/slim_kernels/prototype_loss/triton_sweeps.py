@@ -198,9 +198,7 @@ _TYPES = {"logits": "T", "bias": "fp32", "lse": "fp32"}
 _SCALARS = {"rows": "i32", "columns": "i32", "groups": "i32", "span": "i32", "scale": "fp32"}
 _SWEEP: dict[str, Any] = {"streams": ("T",), "dtypes": ("fp16",), "matrix": False}
 KERNELS = {
-    "lse_of_columns": KernelSpec(
-        lse_of_columns_kernel, _TYPES, (), _variants, _SCALARS, **_SWEEP
-    ),
+    "lse_of_columns": KernelSpec(lse_of_columns_kernel, _TYPES, (), _variants, _SCALARS, **_SWEEP),
     "lse_of_rows": KernelSpec(lse_of_rows_kernel, _TYPES, (), _variants, _SCALARS, **_SWEEP),
     "probabilities": KernelSpec(
         probabilities_kernel,

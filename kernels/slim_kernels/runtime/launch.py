@@ -101,15 +101,17 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     },
     "attend": {
         80: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 32, 8, 2))),
-        86: _options("BM BN", ((128,), (64, 64, 8, 2)), ((256,), (64, 32, 8, 2))),
-        90: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
+        86: _options("BM BN", ((256,), (64, 32, 8, 2))),
+        # 128 rows halve what crosses L2
+        90: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (128, 32, 8, 2))),
         100: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
         "gfx942": _options("BM BN", ((128,), (64, 32, 4, 1)), ((256,), (64, 32, 8, 1))),
     },
     "segment_sum": {version: _options("", ((256,), (4, 1))) for version in _NVIDIA},
     "log_sum_exp": {
         80: _options("BM BN", ((256,), (64, 64, 8, 2))),
-        90: _options("BM BN", ((256,), (128, 64, 8, 3))),
+        # one stage: two programs fit an SM, one's exponentials beside the other's products
+        90: _options("BM BN", ((256,), (128, 64, 8, 1))),
         100: _options("BM BN", ((256,), (128, 64, 8, 3))),
     },
     # a tile's row is 8 numbers of 2 bytes for each of 128 threads, of which two groups share rows
