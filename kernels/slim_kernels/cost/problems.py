@@ -146,8 +146,11 @@ def _prototype_loss(budget: int | None) -> Callable[..., Run]:
         tensors = [student.requires_grad_(), own.requires_grad_(), teacher, others]
         if budget is None:
             return (lambda: _eager_prototype_loss(*tensors)), tensors[:2]
-        options = {"student_temp": 0.1, "teacher_temp": 0.05, "logits_budget": budget}
-        return (lambda: slim_kernels.prototype_loss(*tensors, **options)), tensors[:2]
+        return (
+            lambda: slim_kernels.prototype_loss(
+                *tensors, student_temp=0.1, teacher_temp=0.05, logits_budget=budget
+            )
+        ), tensors[:2]
 
     return build
 
