@@ -64,7 +64,7 @@ def prototype_loss(
         sinkhorn_iterations: at least 1.
 
         logits_budget: bytes that the teacher's logits, 2 · N · K, may take on a GPU; None:
-            LOGITS_BUDGET. Within it they are stored, in float16, which takes about half the time;
+            LOGITS_BUDGET. Within it they are stored, in float16, which is predicted to be faster;
             beyond it (0: always) every pass multiplies anew. Elsewhere it changes nothing.
 
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
