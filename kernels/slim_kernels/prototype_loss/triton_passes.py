@@ -115,7 +115,7 @@ def lse_of_columns(
     parts = torch.empty(splits, columns, dtype=dtype, device=logits.device)
     lse_of_columns_kernel[blocks, splits](
         logits,
-        logits if bias is None else bias,
+        parts if bias is None else bias,
         parts,
         rows,
         columns,
@@ -141,7 +141,7 @@ def lse_of_rows(
     if rows:
         lse_of_rows_kernel[blocks, splits](
             logits,
-            logits if bias is None else _whole_groups(bias, logits),
+            parts if bias is None else _whole_groups(bias, logits),
             parts,
             rows,
             columns,
