@@ -16,6 +16,7 @@ from slim_kernels.embed_tokens import triton as embed_tokens
 from slim_kernels.feed_forward import triton as feed_forward
 from slim_kernels.linear import triton as linear
 from slim_kernels.prototype_loss import triton as prototype_loss
+from slim_kernels.prototype_loss import triton_inputs
 from slim_kernels.runtime import launch
 from slim_kernels.runtime.launch import COMPILED_WITH
 from torch import Tensor
@@ -66,10 +67,12 @@ def run_ops() -> None:
             for masked, indexed in itertools.product(both, both):
                 embed(stream, masked, indexed).sum().backward()
     rows, prototypes, target = draw(ROWS, WIDTH), draw(64, WIDTH), torch.zeros(ROWS, 1).long()
-    for valid in (None, torch.ones(ROWS, dtype=torch.bool)):
+    for valid, place, budget in itertools.product(
+        (None, torch.ones(ROWS, dtype=torch.bool)), (None, target), (0, 1 << 20)
+    ):
         prototype_loss.prototype_loss(
-            *(rows, prototypes, rows, prototypes, target, torch.ones(ROWS)),
-            *(valid, 0.1, 0.05, 3, None, True, True),
+            *(rows, prototypes, rows, prototypes, place, torch.ones(ROWS)),
+            *(valid, 0.1, 0.05, 3, None, budget, True, True),
         )
 
 
@@ -80,7 +83,7 @@ def missing_launches(name: str) -> set[str]:
     launch.architecture = lambda _: DEVICES[device].entry
     # what the ops do for tensors on a GPU only
     embed_tokens._precision = lambda _: launch.float32_precision(device)
-    prototype_loss._operand = lambda x: x.to(torch.float16).contiguous()
+    triton_inputs.operand_type = lambda _: torch.float16
     seen: set[str] = set()
 
     def record(*, fn: Any, repr: str, compile: dict[str, Any], **_: Any) -> bool:
@@ -91,7 +94,7 @@ def missing_launches(name: str) -> set[str]:
 
     knobs.runtime.jit_cache_hook = record
     for case in cases(every=True):
-        if case.architecture == device and case.constants.get("D") in (32, WIDTH):
+        if case.architecture == device and case.constants.get("D", WIDTH) in (32, WIDTH):
             options = {"num_warps": case.warps, "num_stages": case.stages, **COMPILED_WITH}
             KERNELS[case.kernel].function.warmup(**arguments(case), grid=(1,), **options)
     checked, seen = seen, set()

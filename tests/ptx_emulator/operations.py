@@ -172,7 +172,7 @@ def _prototype_loss(dtype: torch.dtype) -> Operation:
 
     return Operation(
         lambda student, own: prototypes.prototype_loss(
-            student, own, *constants, target, weight, None, *temperatures, 3, None, True, True
+            student, own, *constants, target, weight, None, *temperatures, 3, None, 0, True, True
         )[0],
         oracle,
         tuple(F.normalize(_normal(n, WIDTH), dim=-1) for n in (students, count)),

@@ -65,8 +65,9 @@ def problems(every: bool) -> Iterator[Problem]:
                 if every or (mask, index) == ((number % 2 == 0), (number // 2 % 2 == 0)):
                     yield _embed_tokens(width, mask, index)
     for width in widths if every else (64, 192, 256):
-        yield _prototype_loss(33, 33, width, 130, targets=0)
-        yield _prototype_loss(70, 40, width, 65, targets=2)
+        for budget in (0, 1 << 30):
+            yield _prototype_loss(33, 33, width, 130, 0, budget)
+            yield _prototype_loss(70, 40, width, 65, 2, budget)
 
 
 def _attention(head: int, buckets: tuple[tuple[int, ...], ...], with_visible: bool) -> Problem:
@@ -168,7 +169,7 @@ def _embed_tokens(width: int, with_mask: bool, with_index: bool) -> Problem:
 
 
 def _prototype_loss(
-    students: int, teachers: int, width: int, prototypes: int, targets: int
+    students: int, teachers: int, width: int, prototypes: int, targets: int, budget: int
 ) -> Problem:
     target = torch.randint(teachers, (students, targets)) if targets else None
     weight = torch.rand(students) + 0.5
@@ -176,8 +177,9 @@ def _prototype_loss(
     options: dict[str, Any] = {"target": target, "student_temp": 0.1, "teacher_temp": 0.05}
     return Problem(
         "prototype_loss",
-        f"{students} x {teachers} rows of {width}, {prototypes} prototypes, {targets} targets",
-        partial(prototype_loss, weight=weight, **options),
+        f"{students} x {teachers} rows of {width}, {prototypes} prototypes, {targets} targets"
+        + " stored" * (budget > 0),
+        partial(prototype_loss, weight=weight, logits_budget=budget, **options),
         partial(prototype_reference, weight=weight.double(), iterations=3, **options),
         [
             F.normalize(torch.randn(rows, width, dtype=torch.float64), dim=-1)

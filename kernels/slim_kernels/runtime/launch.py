@@ -26,6 +26,7 @@ def _options(names: str, *rows: tuple[tuple[int, ...], tuple[int, ...]]) -> list
 
 _SHORT = ((32, 32), (32, 32, 2, 1))
 _WHOLE = (_SHORT, ((64, 32), (64, 64, 4, 1)), ((128, 32), (64, 128, 4, 2)))
+_NVIDIA = (80, 90, 100)
 _HEADS_BY_64 = ((1024, 64), (32, 32, 4, 2))
 # kernel -> architecture -> options; limits are (longest sequence, head size) for attention, else
 # (width,). 86 stands for every later device without an entry of its own (8.6, 8.9 and 12.x have
@@ -115,17 +116,23 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     },
     "attend": {
         80: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 32, 8, 2))),
-        86: _options("BM BN", ((128,), (64, 64, 8, 2)), ((256,), (64, 32, 8, 2))),
-        90: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
+        86: _options("BM BN", ((256,), (64, 32, 8, 2))),
+        # 128 rows halve what crosses L2
+        90: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (128, 32, 8, 2))),
         100: _options("BM BN", ((128,), (64, 64, 4, 2)), ((256,), (64, 64, 8, 2))),
         "gfx942": _options("BM BN", ((128,), (64, 32, 4, 1)), ((256,), (64, 32, 8, 1))),
     },
-    "segment_sum": {architecture: _options("", ((256,), (4, 1))) for architecture in (80, 90, 100)},
+    "segment_sum": {version: _options("", ((256,), (4, 1))) for version in _NVIDIA},
     "log_sum_exp": {
         80: _options("BM BN", ((256,), (64, 64, 8, 2))),
-        90: _options("BM BN", ((256,), (128, 64, 8, 3))),
+        # one stage: two programs fit an SM, one's exponentials beside the other's products
+        90: _options("BM BN", ((256,), (128, 64, 8, 1))),
         100: _options("BM BN", ((256,), (128, 64, 8, 3))),
     },
+    # a tile's row is 8 numbers of 2 bytes for each of 128 threads, of which two groups share rows
+    "lse_of_columns": {version: _options("BM BN", ((), (8, 1024, 4, 1))) for version in _NVIDIA},
+    "lse_of_rows": {version: _options("BM BN", ((), (8, 1024, 8, 1))) for version in _NVIDIA},
+    "probabilities": {version: _options("BM BN", ((), (8, 1024, 8, 1))) for version in _NVIDIA},
 }
 
 for _by_architecture in LAUNCHES.values():

@@ -53,15 +53,11 @@ def test_autocast_of_attention_and_of_the_loss(kernels):
     )
     prototypes = torch.nn.functional.normalize(torch.randn(9, 16), dim=1)
     rows = torch.nn.functional.normalize(torch.randn(4, 16), dim=1)
-    weight = torch.ones(4)
-    plain = prototype_triton.prototype_loss(
-        rows, prototypes, rows, prototypes, None, weight, None, 0.1, 0.05, 3, None, True, True
-    )
+    options = (None, torch.ones(4), None, 0.1, 0.05, 3, None, 1 << 20, True, True)
+    plain = prototype_triton.prototype_loss(rows, prototypes, rows, prototypes, *options)
     with torch.autocast("cpu", dtype=torch.float16):
         assert packed_attention(qkv, cu, 5, time=time).dtype == torch.float16
-        again = prototype_triton.prototype_loss(
-            rows, prototypes, rows, prototypes, None, weight, None, 0.1, 0.05, 3, None, True, True
-        )
+        again = prototype_triton.prototype_loss(rows, prototypes, rows, prototypes, *options)
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
@@ -125,16 +121,19 @@ def test_flops_of_the_embedding_and_of_the_loss():
         torch.nn.functional.normalize(torch.randn(4, 8), dim=1),
         torch.nn.functional.normalize(torch.randn(9, 8), dim=1),
     )
-    options = (None, torch.ones(4), None, 0.1, 0.05, 3, None)
     once = 2 * 4 * 9 * 8
-    assert (
-        flops(lambda: prototype_triton.prototype_loss(x, c, x, c, *options, True, True))
-        == 13 * once
-    )
-    assert (
-        flops(lambda: prototype_triton.prototype_loss(x, c, x, c, *options, True, False))
-        == 9 * once
-    )
+    for budget, target, needed, products in (
+        (0, None, (True, True), 13),
+        (0, None, (True, False), 9),
+        (0, None, (False, False), 8),
+        (1 << 20, None, (True, True), 4),
+        (1 << 20, None, (False, False), 2),
+        (1 << 20, torch.arange(4)[:, None], (True, True), 6),
+        (1 << 20, torch.arange(4)[:, None], (True, False), 4),
+    ):
+        options = (target, torch.ones(4), None, 0.1, 0.05, 3, None, budget, *needed)
+        counted = flops(lambda o=options: prototype_triton.prototype_loss(x, c, x, c, *o))
+        assert counted == products * once, options
 
 
 def test_the_environment_chooses(monkeypatch):
