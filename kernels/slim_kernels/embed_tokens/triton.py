@@ -184,7 +184,9 @@ def embed_tokens_backward(
     shapes = ((width, channels, patch), (width,), (width,), joints.shape, prefix.shape)
     inputs = (weight, bias, mask_token, joints, prefix)
     return tuple(
-        (total.t() if part is weight else total).reshape(shape).to(part.dtype, copy=True)
+        (total.t() if part is weight else total)
+        .reshape(shape)
+        .to(part.dtype, copy=True, memory_format=torch.contiguous_format)
         if is_wanted
         else grad.new_empty(0)
         for total, shape, part, is_wanted in zip(sums, shapes, inputs, wanted, strict=True)
