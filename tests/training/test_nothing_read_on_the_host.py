@@ -117,13 +117,14 @@ def _bodies() -> list[Callable[[], Any]]:
     target, ones = torch.arange(9)[:, None] % 4, torch.ones(9)
     loss = (unit, w, unit, w, target, ones, ones.bool(), 0.1, 0.05, 3, None)
     paired = (unit, w, unit, w, None, *loss[5:])
+    swiglu = (x, gain, b, w12, torch.zeros(10), w3, b)
     calls = [
         (linear_triton.norm_linear, (x, gain, b, w, b, 1e-6)),
-        (linear_triton.norm_linear_backward, (x, x, gain, b, w, b, 1e-6)),
+        (linear_triton.norm_linear_backward, (x, x, gain, b, w, b, 1e-6, [True] * 5)),
         (linear_triton.linear_residual, (x, w, b, x)),
-        (linear_triton.linear_residual_backward, (x, x, w, b)),
-        (swiglu_triton.norm_swiglu, (x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
-        (swiglu_triton.norm_swiglu_backward, (x, x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
+        (linear_triton.linear_residual_backward, (x, x, w, b, [True] * 3)),
+        (swiglu_triton.norm_swiglu, (*swiglu, 1e-6)),
+        (swiglu_triton.norm_swiglu_backward, (x, *swiglu, 1e-6, [True] * 7)),
         (attention_triton.packed_attention, (qkv, cu, 5, *angles, time, visible, None)),
         (
             attention_triton.packed_attention_backward,
@@ -132,7 +133,7 @@ def _bodies() -> list[Callable[[], Any]]:
         (embed_triton.embed_tokens, (clips, masks, *parts, torch.arange(13))),
         (
             embed_triton.embed_tokens_backward,
-            (torch.randn(11, 16), clips, masks, *parts, torch.arange(13)),
+            (torch.randn(11, 16), clips, masks, *parts, torch.arange(13), [True] * 5),
         ),
         (prototype_triton.prototype_loss, (*loss, 0, True, True)),
         (prototype_triton.prototype_loss, (*loss, 1 << 20, True, True)),

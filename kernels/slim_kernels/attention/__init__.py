@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from slim_kernels.attention.buckets import attend_by_bucket
 from slim_kernels.attention.cpu import attend_by_length
 from slim_kernels.attention.reference import reference
 from slim_kernels.attention.rotary import tables
@@ -40,8 +41,8 @@ def packed_attention(
             least one. Where what tensors hold is not looked at, a sequence without any gets zeros,
             output and gradients.
         buckets: what the host knows of the lengths: sequences and their longest, again and again,
-            in order. The Triton
-            kernels then launch each bucket with tiles of its size.
+            in order. A GPU then takes each bucket with tiles of its size or, where it has no
+            kernel, padded to its longest.
 
     Returns: (total, H, d) in qkv's dtype.
     Raises: ValueError naming the argument that does not fit; what tensors hold is looked at on a
@@ -75,4 +76,6 @@ def packed_attention(
         )[0]
     if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
         return attend_by_length(qkv, cu_seqlens, max_seqlen, time, visible)
+    if qkv.device.type != "cpu" and buckets is not None and total:
+        return attend_by_bucket(qkv, cu_seqlens, max_seqlen, time, visible, buckets)
     return reference(qkv, cu_seqlens, max_seqlen, time, visible)
