@@ -51,8 +51,8 @@ def norm_attention(
             all; None: all.
 
     Returns: (total, D) in x's dtype, under autocast in autocast's. Rows of tokens that are no
-        queries must not be read: on a CPU they are zeros without a gradient, elsewhere they hold
-        their attention.
+        queries must not be read: on a CPU they are zeros without a gradient, elsewhere and with
+        eps = 0 (see `norm_linear`) they hold their attention.
     Raises: ValueError naming the argument that does not fit.
     """
     width = x.shape[-1]
@@ -63,6 +63,7 @@ def norm_attention(
         )
     if (
         x.device.type != "cpu"
+        or eps == 0
         or torch.compiler.is_compiling()
         or uses_triton("packed_attention", x, product_dtype(weight))
     ):

@@ -188,3 +188,18 @@ def test_what_does_not_fit_is_named(change, message):
     arguments, layout = problem([6])
     with pytest.raises(ValueError, match=message):
         norm_attention(*arguments, **{**layout, **change})
+
+
+def test_rows_without_variance_at_eps_0():
+    x = torch.randn(5, 8)
+    x[2] = 3
+    weight, bias = torch.randn(24, 8), torch.randn(24)
+    where = {"cu_seqlens": torch.tensor([0, 5], dtype=torch.int32), "max_seqlen": 5}
+    where["time"] = torch.zeros(5, dtype=torch.int32)
+    out = norm_attention(
+        x.requires_grad_(), torch.ones(8), torch.zeros(8), weight, bias, heads=2, eps=0.0, **where
+    )
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert out.isfinite().all()
+    assert grad.isfinite().all()
+    assert not grad[2].any()
