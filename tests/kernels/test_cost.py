@@ -22,7 +22,7 @@ from slim_kernels.cost.model import predict, resident_programs
 from slim_kernels.cost.pipes import sass_pipe
 from slim_kernels.cost.problems import problems
 from slim_kernels.cost.regions import find_loops
-from slim_kernels.cost.table import measured_microseconds
+from slim_kernels.cost.table import compare_lines, measured_microseconds
 from slim_kernels.cost.work import Work, count_work, extrapolate, match_regions
 from slim_kernels.prototype_loss.triton_passes import log_sum_exp
 from slim_kernels.runtime.target import emulated_target
@@ -299,3 +299,30 @@ def test_the_command(tmp_path) -> None:
     rows = json.loads((tmp_path / "cost.json").read_text())
     assert [row["pass"] for row in rows] == ["forward", "backward"]
     assert all(row["microseconds"] > row["floor"] > 0 for row in rows)
+
+
+def test_two_versions_side_by_side() -> None:
+    def row(op: str, which: str, us: float, calls: float, **more: str) -> dict[str, object]:
+        return {
+            "device": "H200",
+            "op": op,
+            "pass": which,
+            "microseconds": us,
+            "calls_a_step": calls,
+            **more,
+        }
+
+    before = [row("a", "forward", 3000, 2), row("a", "backward", 5000, 1), row("b", "x", 600, 1)]
+    after = [
+        row("a", "forward", 1500, 2, kind=""),
+        row("a", "backward", 2500, 1, kind=""),
+        row("b", "x", 300, 1, kind="one way"),
+        row("b", "x", 1200, 0, kind="other way"),
+        row("c", "x", 1, 0, kind=""),
+    ]
+    found = [line.split() for line in list(compare_lines(before, after))[1:]]
+    assert found[0] == ["H200,", "a", "8,000", "4,000", "2.00x", "us"]
+    assert found[1] == ["H200,", "b", "one", "way", "600", "300", "2.00x", "us"]
+    assert found[2] == ["H200,", "b", "other", "way", "600", "1,200", "0.50x", "us"]
+    assert found[3][-4:] == ["not", "in", "the", "file"]
+    assert found[4][-4:] == ["11.6", "5.8", "2.00x", "ms"]

@@ -17,6 +17,7 @@ from slim_kernels.cost.problems import BATCH, ROWS, Problem, problems
 from slim_kernels.cost.table import (
     HEAD,
     add_passes,
+    compare_lines,
     lines,
     loop_lines,
     measured_microseconds,
@@ -54,6 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loops", action="store_true", help="the main loops of each kernel too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the predictions there too")
     parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="show the predictions that another version wrote with --json beside these",
+    )
+    parser.add_argument(
         "--records",
         type=Path,
         default=Path("benchmarks/records/results"),
@@ -67,6 +74,13 @@ def main(arguments: list[str] | None = None) -> int:
             "error: Triton's interpreter compiles nothing; unset TRITON_INTERPRET.", file=sys.stderr
         )
         return 2
+    before = None
+    if options.against is not None:
+        try:
+            before = json.loads(options.against.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"error: {options.against} holds no predictions: {error}", file=sys.stderr)
+            return 2
     devices = [DEVICES[name] for name in options.device or DEVICES]
     rows = options.rows or [ROWS]
     chosen = [
@@ -94,6 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
         }
         for (_, target, _), work in kernels.items():
             print("\n".join(loop_lines(target, work)))
+    if before is not None:
+        print("\n" + "\n".join(compare_lines(before, predicted)))
     if options.json:
         options.json.write_text(json.dumps(predicted, indent=1) + "\n", encoding="utf-8")
     return 0

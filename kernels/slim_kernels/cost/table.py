@@ -102,6 +102,37 @@ def lines(row: dict[str, Any], measured: str) -> Iterator[str]:
         yield f"{'  PyTorch: products and copies':<93}{row['torch']:>10,.0f}"
 
 
+def compare_lines(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[str]:
+    """Predictions of two versions side by side: each op forward and backward, in microseconds, and
+    the ops of a step in milliseconds.
+    """
+    yield f"{'device, op':<60}{'before':>10}{'after':>10}{'faster':>9}"
+    for device in dict.fromkeys(row["device"] for row in after):
+        steps = []
+        for rows in (before, after):
+            own = [row for row in rows if row["device"] == device]
+            steps.append(sum(row["microseconds"] * row["calls_a_step"] for row in own) / 1e3)
+        for op, kind in dict.fromkeys((row["op"], row["kind"]) for row in after):
+            # a version that had one kind only is what each of today's is compared with
+            same = [r for r in before if (r["device"], r["op"]) == (device, op)]
+            old = [r for r in same if r.get("kind", "") == kind] or [
+                r for r in same if not r.get("kind")
+            ]
+            new = [r for r in after if (r["device"], r["op"], r["kind"]) == (device, op, kind)]
+            times = [sum(row["microseconds"] for row in rows) for rows in (old, new)]
+            yield (
+                _compare(f"{device}, {op} {kind}".rstrip(), times, "us")
+                if old
+                else (f"{device}, {op} {kind}".rstrip() + ": not in the file")
+            )
+        yield _compare(f"{device}, these ops in a step", steps, "ms")
+
+
+def _compare(name: str, times: list[float], unit: str) -> str:
+    numbers = "".join(f"{value:>10,.{0 if unit == 'us' else 1}f}" for value in times)
+    return f"{name:<60}{numbers}{times[0] / times[1]:>8.2f}x {unit}"
+
+
 def loop_lines(target: str, work: Work) -> Iterator[str]:
     """The main loops of a launch."""
     amounts = work.amounts
