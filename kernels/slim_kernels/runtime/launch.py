@@ -56,6 +56,9 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     },
     "attention_backward_keys": {
         80: _options("BM BN", ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64),
+        86: _options(
+            "BM BN", ((1024, 16), (64, 64, 4, 2)), ((1024, 32), (32, 64, 4, 2)), _HEADS_BY_64
+        ),
         90: _options("BM BN", ((1024, 32), (32, 128, 4, 2)), _HEADS_BY_64),
         100: _options("BM BN", ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
         "gfx942": _options("BM BN", ((1024, 64), (32, 64, 4, 1))),
@@ -79,7 +82,7 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
             "BM BF EARLY",
             ((128,), (64, 32, 0, 8, 2)),
             ((255,), (64, 32, 1, 8, 2)),  # for padded rows
-            ((256,), (64, 32, 0, 8, 2)),
+            ((256,), (64, 32, 2, 8, 2)),
         ),
         86: _options("BM BF EARLY", ((128,), (64, 32, 0, 8, 2)), ((256,), (32, 32, 1, 8, 2))),
         90: _options("BM BF EARLY", ((256,), (128, 32, 2, 8, 2))),
@@ -109,6 +112,7 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     },
     "embed_backward": {
         80: _options("BM BF", ((256,), (16, 64, 8, 1))),
+        86: _options("BM BF", ((16,), (32, 64, 8, 1)), ((256,), (16, 64, 8, 1))),
         90: _options("BM BF", ((256,), (32, 32, 8, 1))),
         100: _options(
             "BM BF", ((16,), (16, 32, 4, 1)), ((64,), (32, 32, 4, 1)), ((256,), (32, 32, 8, 1))
