@@ -19,6 +19,7 @@ PUBLISHED = AugmentConfig(turn=np.pi)
 """The augmentations of pre-training with any turn about the vertical (recipe, section 3)."""
 # A mirrored "swipe left" is a "swipe right": sides and facing may be what tells classes apart.
 CAREFUL = AugmentConfig(mirror=0.0)
+AUGMENTATIONS = {"careful": CAREFUL, "published": PUBLISHED}
 
 
 @dataclass
