@@ -53,8 +53,8 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog=program_name("evaluate"),
         description="Accuracy of an encoder on a labelled cache, beside a random encoder, the same "
-        "network trained from scratch, and raw coordinates. Prints one table and writes a JSON file "
-        "a protocol beside the run; features are computed once and kept there. "
+        "network trained from scratch, and raw coordinates. Prints one table and writes a JSON "
+        "file a protocol beside the run; features are computed once and kept there. "
         + "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
         + f"; all: {', '.join(ALL)}.",
     )
@@ -137,7 +137,9 @@ def _parse(words: Sequence[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """What the command does. Raises: UserError for input that does not fit."""
-    recipe = replace(_RECIPE, **{name: options[name] for name in asdict(_RECIPE) if name in options})
+    recipe = replace(
+        _RECIPE, **{name: options[name] for name in asdict(_RECIPE) if name in options}
+    )
     settings = Settings(
         seeds=tuple(range(options.seed, options.seed + options.seeds)),
         published=options.protocol == "paper",

@@ -104,7 +104,7 @@ class FeatureFiles:
         facts = [FORMAT, __version__, hash_encoder(encoder), self.cache_hash, blocks, self.people]
         facts += [str(self.dtype), encoder.pos_embed.device.type]
         digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=12)
-        digest.update(np.ascontiguousarray(clips, dtype=np.int64))
+        digest.update(np.asarray(clips, dtype=np.int64).tobytes())
         return digest.hexdigest()
 
 

@@ -104,9 +104,7 @@ def _stack(
                 f"{tuple(parts['weight'].shape[1:])} features, and this encoder of {depth} blocks "
                 f"gives it {features}. Choose the encoder that it was trained on."
             )
-    weight, bias = (
-        [by_rate[rate][part] for rate in rates] for part in ("weight", "bias")
-    )
+    weight, bias = ([by_rate[rate][part] for rate in rates] for part in ("weight", "bias"))
     if len({len(b) for b in bias}) > 1:
         raise UserError(f"{path} mixes classifiers of several numbers of classes: copy it again.")
     return Bank(rates, torch.stack(weight), torch.stack(bias))

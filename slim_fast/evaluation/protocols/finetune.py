@@ -55,9 +55,7 @@ def evaluate_transfer(task: Task, settings: Settings) -> tuple[Figures, TunedCla
             train.pooled, labels[0], test.pooled, labels[1], task.held_out
         )
         figures.add(REGRESSION, source, accuracy)
-    nearest = compute_knn_accuracy(
-        task.coordinates[0], labels[0], task.coordinates[1], labels[1]
-    )
+    nearest = compute_knn_accuracy(task.coordinates[0], labels[0], task.coordinates[1], labels[1])
     figures.add("1-NN", "coordinates", nearest[1])
     figures.add(REGRESSION, "coordinates", figures.rows[ROW]["coordinates"][0])
     return replace(figures, rows=dict(reversed(figures.rows.items()))), model

@@ -28,7 +28,9 @@ def evaluate_knn(task: Task, settings: Settings) -> Figures:
 
 def _add(figures: Figures, task: Task, source: str, train: Tensor, test: Tensor) -> None:
     predicted = predict_knn(train, task.train_labels, test, NEIGHBOURS)
-    figures.add_scores("1-NN", source, score_predictions(predicted[1], task.test_labels, task.classes))
+    figures.add_scores(
+        "1-NN", source, score_predictions(predicted[1], task.test_labels, task.classes)
+    )
     for k, classes in predicted.items():
         if k > 1:
             accuracy = float((classes == task.test_labels).double().mean())

@@ -150,9 +150,7 @@ def _make_draw(
     return draw
 
 
-def _add_regression(
-    figures: Figures, task: Task, source: str, train: Tensor, test: Tensor
-) -> None:
+def _add_regression(figures: Figures, task: Task, source: str, train: Tensor, test: Tensor) -> None:
     labels = task.train_labels, task.test_labels
     accuracy, _ = compute_linear_accuracy(train, labels[0], test, labels[1], task.held_out)
     figures.add(REGRESSION, source, accuracy)

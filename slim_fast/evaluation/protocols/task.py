@@ -140,5 +140,7 @@ class Task:
     @cached_property
     def coordinates(self) -> tuple[Tensor, Tensor]:
         """Raw coordinates of the training and the test clips."""
-        train, test = (load_coordinates(self.cache, c, self.people) for c in (self.train, self.test))
+        train, test = (
+            load_coordinates(self.cache, c, self.people) for c in (self.train, self.test)
+        )
         return train, test
