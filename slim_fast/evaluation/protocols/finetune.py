@@ -13,7 +13,7 @@ from slim_fast.evaluation.tuning.classifier import TunedClassifier
 from slim_fast.evaluation.tuning.recipe import TuningRecipe, default_iterations
 from slim_fast.evaluation.tuning.train import tune
 
-LEAST_ITERATIONS = 400
+LEAST_ITERATIONS = 300
 ROW = "fine-tuned on all labels"
 
 

@@ -18,7 +18,7 @@ from slim_fast.evaluation.tuning.recipe import (
 )
 from slim_fast.evaluation.tuning.subsets import draw_subset
 
-LEAST_ITERATIONS = 200
+LEAST_ITERATIONS = 100
 
 
 def evaluate_semi(task: Task, settings: Settings) -> Figures:
