@@ -4,7 +4,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from slim_fast.evaluation.tuning.recipe import TuningRecipe
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.interop.transfer import match_to_cache
 from slim_fast.training.machine import choose_device
+from slim_fast.training.threads import ThreadAdapter
 
 PROTOCOLS = {
     "knn": "k nearest neighbours and retrieval with frozen features",
@@ -220,10 +221,12 @@ def default_folder(run: str) -> Path:
     return Path("evaluation") / run.replace("/", "--")  # of a repository
 
 
-def show_steps(steps: Sequence[int], what: str) -> Iterable[int]:
-    """The steps, behind a progress bar on a terminal."""
-    bar: Iterator[int] = tqdm(steps, desc=what, unit="step", leave=False, disable=None)
-    return bar
+def show_steps(steps: Sequence[int], what: str) -> Iterator[int]:
+    """The steps, behind a progress bar on a terminal; fewer threads while others need them."""
+    threads = ThreadAdapter(fixed=False, report=lambda _: None)
+    for step in tqdm(steps, desc=what, unit="step", leave=False, disable=None):
+        threads.adapt(step)
+        yield step
 
 
 if __name__ == "__main__":

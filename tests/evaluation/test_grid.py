@@ -45,7 +45,9 @@ def train_one(start: Bank, row: int, inputs, labels, iterations: int, seed: int,
 def test_equals_training_one_after_another(batch):
     features, labels = make_features(90, 8, 3, 5)
     iterations, readings = 60, readings_of(3)
-    grid = train_grid(draw_kept(features, labels, 4, batch), readings, 5, iterations, 4, batch=batch)
+    grid = train_grid(
+        draw_kept(features, labels, 4, batch), readings, 5, iterations, 4, batch=batch
+    )
     generator = torch.Generator().manual_seed(4)
     rates = [rate * batch / 256 for rate in RATES]
     moved = 0.0

@@ -29,7 +29,9 @@ def make_grid(width: int = 4, classes: int = 3) -> Grid:
 
 
 def test_names_are_the_releases():
-    assert name_classifier(Choice(1, True, 0.1 / 4)) == "classifier_1_blocks_avgpool_True_lr_0_02500"
+    assert (
+        name_classifier(Choice(1, True, 0.1 / 4)) == "classifier_1_blocks_avgpool_True_lr_0_02500"
+    )
     assert name_classifier(Choice(4, False, 5e-3 / 4)) == (
         "classifier_4_blocks_avgpool_False_lr_0_00125"
     )
@@ -64,7 +66,9 @@ def test_rates_that_share_a_name_leave_the_larger_one_or_the_chosen_one(tmp_path
     name = "classifiers_dict.classifier_1_blocks_avgpool_True_lr_0_00001.linear.bias"
     grid = make_grid()
     bias = grid.banks[Reading(1, True)].bias
-    assert name_classifier(Choice(1, True, SCALED[1])) == name_classifier(Choice(1, True, SCALED[2]))
+    assert name_classifier(Choice(1, True, SCALED[1])) == name_classifier(
+        Choice(1, True, SCALED[2])
+    )
     for chosen, kept in ((SCALED[5], 2), (SCALED[1], 1)):
         save_grid(grid, tmp_path / "g.pth", 1, Choice(1, True, chosen))
         content = torch.load(tmp_path / "g.pth", weights_only=True)
