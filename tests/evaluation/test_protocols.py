@@ -144,7 +144,7 @@ def test_grids_of_other_data_are_refused(task, make_cache, crowd, tmp_path):
     other = make_cache([crowd(9, seed=i) for i in range(4)], label=[0, 1, 2, 2], split=SIDES)
     with pytest.warns(UserWarning, match="that no training clip is of"):
         more = Task(task.encoder, other, FeatureFiles(None, other))
-    with pytest.raises(UserError, match="classifiers of 2 classes, and .* has 3"):
+    with pytest.raises(UserError, match=r"classifiers of 2 classes, and .* has 3"):
         evaluate_saved_grid(more, tmp_path / "linear.pth")
 
 

@@ -1,6 +1,7 @@
 """Stochastic depth: what is left out, how often, and that none changes nothing."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_each_sequence_keeps_or_loses_the_branches_of_a_block(encoder):
             for b in (0.0, 1.0):
                 wanted.append(once + b / keep * (block._feed_forward(once, packed) - once))
     bounds, kinds = packed.cu_seqlens.tolist(), []
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         near = [torch.allclose(got[begin:end], w[begin:end], atol=1e-4) for w in wanted]
         assert sum(near) == 1
         kinds.append(near.index(True))
@@ -90,5 +91,5 @@ def test_copies_keep_the_rate_and_others_are_refused(encoder):
     assert copy.deepcopy(encoder).blocks[2].drop_path == 0.2
     assert "drop_path" not in "".join(encoder.state_dict())
     for rate in (-0.1, 1.0, float("nan")):
-        with pytest.raises(UserError, match="drop path .*: must be at least 0"):
+        with pytest.raises(UserError, match=r"drop path .*: must be at least 0"):
             encoder.set_drop_path(rate)

@@ -146,7 +146,7 @@ def test_transfer_matches_joints_by_itself(
     assert evaluate.main(["knn", *command]) == 2
     assert "match-joints" in capsys.readouterr().err
     figures = figures_of(capsys, "transfer", *command)["transfer"]
-    assert list(figures)[0] == "logistic regression"
+    assert next(iter(figures)) == "logistic regression"
     assert figures["fine-tuned on all labels"].keys() >= {"learned", "from_scratch"}
 
 
