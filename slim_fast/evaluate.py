@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from slim_fast.evaluation.protocols import (
 )
 from slim_fast.evaluation.protocols.linear import evaluate_saved_grid
 from slim_fast.evaluation.protocols.results import format_table, summarise, write_results
-from slim_fast.evaluation.tuning.recipe import TuningRecipe
+from slim_fast.evaluation.tuning.recipe import PUBLISHED_BATCH, TuningRecipe, published_semi
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.interop.transfer import match_to_cache
 from slim_fast.training.machine import choose_device
@@ -59,7 +60,7 @@ def build_parser() -> CommandParser:
         + "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
         + f"; all: {', '.join(ALL)}.",
     )
-    parser.add_argument("what", choices=[*PROTOCOLS, "all"], help="protocol, see above")
+    parser.add_argument("what", choices=[*PROTOCOLS, "all"], metavar="PROTOCOL", help="see above")
     source = "a run, an encoder folder, a .pth file, or owner/name on Hugging Face"
     parser.add_argument("run", type=str, metavar="RUN", help=source)
     parser.add_cache_options("labelled cache with a train/test split")
@@ -103,8 +104,11 @@ def build_parser() -> CommandParser:
 
 def _add_tuning_options(parser: CommandParser) -> None:
     """Options of semi, finetune and transfer."""
+    batch = (
+        f"clips of a step of tuning; by default {_RECIPE.batch}; 256 for semi with --protocol paper"
+    )
+    parser.add_argument("--batch", type=int, help=batch)
     for name, what in {
-        "batch": "clips of a step of tuning",
         "learning_rate": "of tuning (AdamW), of the head and the last block",
         "layer_decay": "a layer learns so much as fast as the one after it",
         "drop_path": "probability of leaving a branch of the last block out of a clip",
@@ -121,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     return run_command(
         lambda: run(_parse(words)),
-        lambda _: "Stopped; what was finished is kept, and the same command goes on from there.",
+        lambda _: "Stopped; what was finished is kept: features, and files of protocols.",
     )
 
 
@@ -138,16 +142,17 @@ def _parse(words: Sequence[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """What the command does. Raises: UserError for input that does not fit."""
-    recipe = replace(
-        _RECIPE, **{name: options[name] for name in asdict(_RECIPE) if name in options}
-    )
+    given = {name: options[name] for name in asdict(_RECIPE) if options.get(name) is not None}
+    recipe, is_published = replace(_RECIPE, **given), options.protocol == "paper"
+    semi = published_semi(PUBLISHED_BATCH if options.batch is None else options.batch)
     settings = Settings(
         seeds=tuple(range(options.seed, options.seed + options.seeds)),
-        published=options.protocol == "paper",
+        published=is_published,
         iterations=options.iterations,
         fractions=tuple(options.fractions),
         draws=options.draw,
         recipe=recipe,
+        semi_recipe=semi if is_published else None,
     )
     encoder = SLiMEncoder.from_pretrained(options.run).to(choose_device(options.device))
     cache = ClipCache.open(options.data)
@@ -155,7 +160,8 @@ def run(options: Namespace) -> None:
     encoder = match_to_cache(encoder, cache, match)
     out = options.out or default_folder(options.run)
     files = FeatureFiles(out / "features", cache, options.people)
-    task = Task(encoder, cache, files, options.split, show_steps)
+    threads = ThreadAdapter(fixed=False, report=lambda _: None)
+    task = Task(encoder, cache, files, options.split, partial(show_steps, threads))
     names = ALL if options.what == "all" else (options.what,)
     results = {}
     folder = out / (cache.path.resolve().stem + (f"-{options.split}" if options.split else ""))
@@ -221,9 +227,8 @@ def default_folder(run: str) -> Path:
     return Path("evaluation") / run.replace("/", "--")  # of a repository
 
 
-def show_steps(steps: Sequence[int], what: str) -> Iterator[int]:
+def show_steps(threads: ThreadAdapter, steps: Sequence[int], what: str) -> Iterator[int]:
     """The steps, behind a progress bar on a terminal; fewer threads while others need them."""
-    threads = ThreadAdapter(fixed=False, report=lambda _: None)
     for step in tqdm(steps, desc=what, unit="step", leave=False, disable=None):
         threads.adapt(step)
         yield step

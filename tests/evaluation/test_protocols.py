@@ -10,6 +10,7 @@ from slim_fast.errors import UserError
 from slim_fast.evaluation.feature_files import FeatureFiles
 from slim_fast.evaluation.grid.classifiers import find_best
 from slim_fast.evaluation.grid.files import load_grid
+from slim_fast.evaluation.metrics import score_predictions
 from slim_fast.evaluation.probe import probe
 from slim_fast.evaluation.protocols import (
     Figures,
@@ -20,10 +21,11 @@ from slim_fast.evaluation.protocols import (
     evaluate_linear,
     evaluate_semi,
     evaluate_transfer,
+    semi,
 )
 from slim_fast.evaluation.protocols.linear import BEST, CHOSEN, evaluate_saved_grid
 from slim_fast.evaluation.protocols.results import format_table, summarise, write_results
-from slim_fast.evaluation.tuning.recipe import TuningRecipe
+from slim_fast.evaluation.tuning.recipe import TuningRecipe, published_semi
 
 QUICK = Settings(seeds=(0, 1), iterations=6, recipe=TuningRecipe(batch=4))
 
@@ -108,6 +110,23 @@ def test_semi_compares_tuned_and_frozen(task):
 
 
 KINDS = ("tuned", "frozen")
+
+
+def test_semi_as_published_has_a_recipe_of_its_own(task, monkeypatch):
+    recipes = []
+
+    def note(task, source, clips, recipe, iterations, seed):
+        recipes.append((source, recipe, iterations))
+        return None, score_predictions(task.test_labels, task.test_labels, 2)
+
+    monkeypatch.setattr(semi, "tune_and_score", note)
+    published = {"published": True, "semi_recipe": published_semi(), "fractions": (0.25,)}
+    evaluate_semi(task, Settings(**published))
+    assert len(recipes) == 4
+    assert all(r == (r[0], published_semi(), 20_000) for r in recipes)
+    recipes.clear()
+    evaluate_semi(task, Settings(fractions=(0.25,)))
+    assert all(r == (r[0], TuningRecipe(), 100) for r in recipes)
 
 
 def test_semi_leaves_out_draws_that_cannot_hold_every_class(task):

@@ -11,11 +11,7 @@ from slim_fast.errors import UserError
 from slim_fast.evaluation.linear import fit_linear_head
 from slim_fast.evaluation.protocols.finetune import tune_and_score
 from slim_fast.evaluation.protocols.task import Figures, Settings, Task
-from slim_fast.evaluation.tuning.recipe import (
-    PUBLISHED_ITERATIONS,
-    default_iterations,
-    published_semi,
-)
+from slim_fast.evaluation.tuning.recipe import PUBLISHED_ITERATIONS, default_iterations
 from slim_fast.evaluation.tuning.subsets import draw_subset
 
 LEAST_ITERATIONS = 100
@@ -25,8 +21,8 @@ def evaluate_semi(task: Task, settings: Settings) -> Figures:
     """Test accuracy of what is trained on a share of the labels, another share for every seed.
 
     Tuned: the whole encoder, beside the same network from scratch with the same budget. Frozen:
-    logistic regression on features, a random encoder's, and coordinates. settings.published: the
-    paper's optimiser, augmentations and 20,000 iterations.
+    logistic regression on features, a random encoder's, and coordinates. settings.published: 20,000
+    iterations unless told otherwise.
     Raises: UserError for a share that cannot hold every class, where it is drawn at random alone.
     """
     figures = Figures()
@@ -45,9 +41,9 @@ def evaluate_semi(task: Task, settings: Settings) -> Figures:
 
 
 def _tune(task: Task, settings: Settings, source: str, clips: np.ndarray, seed: int) -> float:
-    recipe, iterations = settings.recipe, settings.iterations
+    recipe, iterations = settings.semi_recipe or settings.recipe, settings.iterations
     if settings.published:
-        recipe, iterations = published_semi(recipe.batch), iterations or PUBLISHED_ITERATIONS
+        iterations = iterations or PUBLISHED_ITERATIONS
     batch = min(recipe.batch, len(clips))
     iterations = iterations or default_iterations(len(clips), batch, LEAST_ITERATIONS)
     return tune_and_score(task, source, clips, recipe, iterations, seed)[1].accuracy

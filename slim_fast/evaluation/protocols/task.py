@@ -44,7 +44,8 @@ class Settings:
         iterations: of every training; None: by the number of clips.
         fractions: shares of the labels of the semi-supervised protocol.
         draws: how those labels are drawn.
-        recipe: of tuning.
+        recipe: of fine-tuning.
+        semi_recipe: of tuning on few labels; None: the same.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -53,6 +54,7 @@ class Settings:
     fractions: tuple[float, ...] = (0.01, 0.1)
     draws: Literal["balanced", "random", "both"] = "both"
     recipe: TuningRecipe = field(default_factory=TuningRecipe)
+    semi_recipe: TuningRecipe | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds:
