@@ -165,36 +165,53 @@ def halves(number: int) -> Iterator[int]:
 
 
 def prototypes(run: Run) -> None:
-    """At the largest number of rows that the eager side fits."""
+    """At the largest number of rows that the eager side fits; then ours alone at a step's."""
     full = timed_sizes(run)
     for rows in halves(full.rows):
-        problem = prototype_loss(dataclasses.replace(full, rows=rows), Draw(run.device, 0))
-        ours, eager = (prepare(problem, side) for side in (problem.ours, problem.eager))
+        sides = _prototype_sides(run, rows)
         torch.cuda.empty_cache()
         with suppress(torch.OutOfMemoryError):
-            theirs = timing.peak_bytes(eager) / 1e6
+            peaks = {"eager": timing.peak_bytes(sides["eager"]) / 1e6}
             break
     note = f"N = S = {rows:,}, K = {full.prototypes:,}" + (
         "" if rows == full.rows else f": eager does not fit {full.rows:,}"
     )
-    mine = timing.peak_bytes(ours) / 1e6
-    fields = {"baseline": theirs, "unit": "MB", "ratio": mine / theirs, "note": note}
-    run.add("prototype_loss", "peak memory", mine, **fields, target=1 / 20, at_most=True)
-    times = run.timer({"ours": ours, "eager": eager})
-    run.add_times("prototype_loss", BOTH, times, "eager", target=3.0, note=note)
-    del ours, eager, problem
-    # a step's rows at the recipe's batch, which no eager side fits
-    most = dataclasses.replace(full, rows=MOST_ROWS if not run.quick else full.rows)
-    alone = prepare(problem := prototype_loss(most, Draw(run.device, 0)), problem.ours)
-    note = f"N = S = {most.rows:,}, K = {most.prototypes:,}"
-    run.add("prototype_loss", "peak memory, ours alone", timing.peak_bytes(alone) / 1e6, unit="MB")
-    run.add(
-        "prototype_loss",
-        f"{BOTH}, ours alone",
-        quartiles(run.timer({"ours": alone})["ours"]),
-        unit="ms",
-        note=note,
+    peaks |= {name: timing.peak_bytes(sides[name]) / 1e6 for name in ("stored", "streamed")}
+    times = run.timer(sides)
+    for name, most, least in (("stored", None, 3.0), ("streamed", 1 / 20, None)):
+        share = peaks[name] / peaks["eager"]
+        fields = {"baseline": peaks["eager"], "unit": "MB", "ratio": share, "note": note}
+        run.add(
+            "prototype_loss",
+            f"peak memory, {name}",
+            peaks[name],
+            **fields,
+            target=most,
+            at_most=True,
+        )
+        what = f"{BOTH}, {name}"
+        run.add_times("prototype_loss", what, times, "eager", name, target=least, note=note)
+    add_floor(run, "prototype_loss", {"ours": times["stored"]})
+    del sides
+    rows = full.rows if run.quick else MOST_ROWS
+    sides = _prototype_sides(run, rows)
+    del sides["eager"]
+    for name, own in run.timer(sides).items():
+        note = f"N = S = {rows:,}, K = {full.prototypes:,}, ours alone"
+        what = f"{BOTH}, {name}, a step's rows"
+        run.add("prototype_loss", what, quartiles(own), unit="ms", note=note)
+
+
+def _prototype_sides(run: Run, rows: int) -> dict[str, Callable[[], object]]:
+    sizes = dataclasses.replace(timed_sizes(run), rows=rows)
+    stored, streamed = (
+        prototype_loss(sizes, Draw(run.device, 0), budget=budget) for budget in (None, 0)
     )
+    return {
+        "stored": prepare(stored, stored.ours),
+        "streamed": prepare(streamed, streamed.ours),
+        "eager": prepare(stored, stored.eager),
+    }
 
 
 def update(run: Run) -> None:

@@ -28,13 +28,15 @@ GRID: dict[str, tuple[int, ...]] = {
     "BN": (32, 64, 128),
     "BF": (32, 64, 128),
     "BLOCKS": (4, 8, 16, 32),
-    "EARLY": (0, 1),
+    "EARLY": (0, 1, 2),
     "num_warps": (4, 8),
     "num_stages": (1, 2, 3),
 }
 # The ops of benchmarks.suite.ops that launch a kernel.
 OPS = {
     "attention_forward": "packed_attention",
+    "attention_forward_whole": "packed_attention",
+    "attention_backward_whole": "packed_attention",
     "attention_backward_queries": "packed_attention",
     "attention_backward_keys": "packed_attention",
     "linear": "norm_linear",

@@ -236,8 +236,12 @@ def logits(a: Tensor, b: Tensor) -> Tensor:
     return a.to(dtype) @ b.to(dtype).t()
 
 
-def prototype_loss(sizes: Sizes, draw: Draw, shared: bool = False) -> Problem:
-    """shared: five student rows have the same two teacher rows, as views of one clip do."""
+def prototype_loss(
+    sizes: Sizes, draw: Draw, shared: bool = False, budget: int | None = None
+) -> Problem:
+    """shared: five student rows have the same two teacher rows, as views of one clip do. budget:
+    ours' `logits_budget`.
+    """
     rows, teachers = sizes.rows, sizes.rows // 5 if shared else sizes.rows
     target = None
     if shared:
@@ -260,6 +264,7 @@ def prototype_loss(sizes: Sizes, draw: Draw, shared: bool = False) -> Problem:
             target=target,
             student_temp=STUDENT_TEMPERATURE,
             teacher_temp=TEACHER_TEMPERATURE,
+            logits_budget=budget,
         )
 
     def eager(weight: Tensor, student: Tensor, teacher: Tensor, **prototypes: Tensor) -> Tensor:
@@ -283,5 +288,6 @@ PROBLEMS: dict[str, Callable[[Sizes, Draw], Problem]] = {
     "linear_residual": linear_residual,
     "norm_swiglu": norm_swiglu,
     "prototype_loss": prototype_loss,
+    "prototype_loss, streamed": lambda sizes, draw: prototype_loss(sizes, draw, budget=0),
     "prototype_loss, shared targets": lambda sizes, draw: prototype_loss(sizes, draw, shared=True),
 }

@@ -32,12 +32,15 @@ class Traffic:
         self.wavefronts = np.zeros(count, np.int64)
         """passes of shared memory that its warps took; without bank conflicts the least"""
         self.fetched: set[int] = set()
-        """each block's 32-byte sectors of global memory: block * 2 ** 43 + number of the sector"""
+        """each block's 32-byte sectors of global memory, once for loads and once for stores: (2 *
+        block + 1 for stores) * 2 ** 43 + number of the sector
+        """
+        self._stores = [i.name in ("st", "atom", "red") for i in program.instructions]
 
     @property
     def touched(self) -> set[int]:
-        """Numbers of the 32-byte sectors of global memory that anything touched."""
-        return {pair % _BLOCK for pair in self.fetched}
+        """The sectors that anything loaded, and (plus 2 ** 43) those that anything stored."""
+        return {pair % (2 * _BLOCK) for pair in self.fetched}
 
     def note_global(self, m: Machine, addresses: Array, lanes: Array | None, size: int) -> None:
         """A global access of these lanes."""
@@ -47,7 +50,8 @@ class Traffic:
         sector = addresses.astype(np.int64) // 32
         self.sectors[m.pc] += len(np.unique(numbers // 32 * _BLOCK + sector))
         owners = m.owners if lanes is None else m.owners[lanes]
-        self.fetched.update(np.unique(owners.astype(np.int64) * _BLOCK + sector).tolist())
+        kind = 2 * owners.astype(np.int64) + self._stores[m.pc]
+        self.fetched.update(np.unique(kind * _BLOCK + sector).tolist())
 
     def note_shared(self, m: Machine, access: Access, lanes: Array | None) -> None:
         """A shared access of these lanes, 4 bytes a bank: a warp's wavefronts are the most

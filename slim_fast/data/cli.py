@@ -1,5 +1,6 @@
 """The command line of `python -m slim_fast.data`."""
 
+import os
 import signal
 import sys
 import time
@@ -18,13 +19,20 @@ SHOWN_PROBLEMS = 10
 
 def convert_command(args: Namespace) -> None:
     """Convert a data set and report what was converted, changed and skipped."""
+    from slim_fast.data.audit import audit_cache
     from slim_fast.data.convert import convert
     from slim_fast.data.inspection import check_people
+    from slim_fast.data.missing import read_missing
     from slim_fast.data.readers import Options
 
     topology = get_topology(args.topology) if args.topology else None
     options = Options(
-        topology, args.channels, args.workers, scale=args.scale, labels_from=args.labels_from
+        topology,
+        args.channels,
+        args.workers,
+        scale=args.scale,
+        labels_from=args.labels_from,
+        missing=read_missing(Path(args.missing)) if args.missing else frozenset(),
     )
     started = time.perf_counter()
     done = convert(args.source, args.out, options, args.overwrite, progress=True)
@@ -60,15 +68,20 @@ def convert_command(args: Namespace) -> None:
         print(f"warning: {warning}", file=sys.stderr)
     for name, code in cache.splits.items():
         print(f"split {name}: {int((code == 1).sum())} train, {int((code == 2).sum())} test")
+    for line in audit_cache(cache):
+        print(line)
 
 
 def inspect_command(args: Namespace) -> None:
     """Describe a cache and draw some of its clips."""
+    from slim_fast.data.audit import audit_cache
     from slim_fast.data.cache import ClipCache
     from slim_fast.data.inspection import describe_cache, draw_cache
 
     cache = ClipCache.open(args.cache)
     print(describe_cache(cache))
+    if audit := audit_cache(cache):
+        print("", *audit, sep="\n")
     picture = draw_cache(cache, args.png or Path(args.cache) / "contact_sheet.png")
     print(f"\ncontact sheet: {picture}")
 
@@ -119,7 +132,13 @@ def build_parser() -> CommandParser:
         "--overwrite", action="store_true", help="replace the cache that is at OUT"
     )
     convert.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes for .skeleton files"
+        "--workers", type=int, default=1, metavar="N", help="processes that read a folder's files"
+    )
+    convert.add_argument(
+        "--missing",
+        type=str,
+        metavar="FILE",
+        help="NTU's published list of recordings with missing skeletons, which are left out",
     )
 
     inspect = CommandParser()
@@ -162,12 +181,23 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit status."""
 
+    outputs: list[Path] = []
+
     def run() -> None:
         options = build_parser().parse(arguments)
-        COMMANDS[options.subcommand](options[options.subcommand])
+        given = options[options.subcommand]
+        if options.subcommand == "convert":
+            outputs.append(Path(os.path.realpath(given.out)))
+        COMMANDS[options.subcommand](given)
 
     def explain(number: signal.Signals) -> str:
+        from slim_fast.data.convert import kept_folder
+
         cause = "Ctrl-C" if number == signal.SIGINT else number.name
-        return f"stopped by {cause}: nothing was written"
+        kept = [folder for folder in map(kept_folder, outputs) if folder.exists()]
+        return f"stopped by {cause}: nothing was written" + "".join(
+            f"; what was read is in {folder}, and the same command goes on from there"
+            for folder in kept
+        )
 
     return run_command(run, explain)

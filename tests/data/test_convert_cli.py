@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,21 @@ def test_what_was_looked_for_is_said(tmp_path, capsys) -> None:
         "npz whose members are clips",
     ):
         assert format_ in error
+
+
+@pytest.mark.parametrize(
+    "content", [b"zip", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x1f\x8b\x08"]
+)
+def test_an_archive_is_to_be_unpacked(tmp_path, capsys, content) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(content + b"0" * 99)
+    if content == b"zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("S001C001P001R001A001.skeleton", "1")
+    assert main(["convert", str(path), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {path} is an archive: unpack it, and give the folder\n"
+    )
 
 
 def test_topologies_are_listed(capsys) -> None:

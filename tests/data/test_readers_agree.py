@@ -16,6 +16,7 @@ from slim_fast.data.convert import convert
 from slim_fast.data.readers import Options
 from slim_fast.evaluation.features import load_evaluation_clips
 from slim_fast.skeletons import Topology, get_topology
+from tests.data import folder_formats
 
 NAMES = [f"S001C001P001R001A{action:03d}" for action in (50, 51, 52)]
 HEIGHT, WIDTH = 720, 1280
@@ -115,6 +116,13 @@ FORMATS = [
     Format(one_member_a_clip),
     Format(clips_in_one_member),
     Format(frames_end_to_end),
+    Format(folder_formats.n_ucla, "kinect-v1-20", people=1),
+    Format(folder_formats.pku_mmd, people=2),
+    Format(folder_formats.utd_mhad, "utd-mhad-20", people=1),
+    Format(folder_formats.sbu, "sbu-15", people=2),
+    Format(folder_formats.openpose, "openpose-25", "xyc"),
+    Format(folder_formats.mediapipe, "mediapipe-33", people=1),
+    Format(folder_formats.numbered_csv),
 ]
 
 

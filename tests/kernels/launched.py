@@ -16,7 +16,9 @@ from slim_kernels.embed_tokens import triton as embed_tokens
 from slim_kernels.feed_forward import triton as feed_forward
 from slim_kernels.linear import triton as linear
 from slim_kernels.prototype_loss import triton as prototype_loss
+from slim_kernels.prototype_loss import triton_inputs
 from slim_kernels.runtime import launch
+from slim_kernels.runtime.launch import COMPILED_WITH
 from torch import Tensor
 from triton import knobs
 from triton.runtime import driver
@@ -41,7 +43,8 @@ def attend(dtype: torch.dtype, longest: int, visible: bool) -> Tensor:
     qkv = draw(ROWS, 3, HEADS, WIDTH // HEADS, dtype=dtype)
     bounds, time = torch.tensor([0, ROWS], dtype=torch.int32), torch.zeros(ROWS, dtype=torch.int32)
     hidden = torch.ones(ROWS, dtype=torch.bool) if visible else None
-    return attention.packed_attention(qkv, bounds, longest, time, hidden, None)[0]
+    angles = torch.zeros(2, longest, WIDTH // HEADS // 2)
+    return attention.packed_attention(qkv, bounds, longest, *angles, time, hidden, None)[0]
 
 
 def run_ops() -> None:
@@ -49,7 +52,7 @@ def run_ops() -> None:
     norm = (draw(WIDTH), draw(WIDTH))
     both = (False, True)
     for dtype in (torch.bfloat16, torch.float16):
-        for longest, visible in itertools.product((32, 1024), both):
+        for longest, visible in itertools.product((32, 64, 128, 256, 1024), both):
             attend(dtype, longest, visible).sum().backward()
         for stream in (torch.float32, dtype):
             x, weight = draw(ROWS, WIDTH, dtype=stream), draw(FEATURES, WIDTH, dtype=dtype)
@@ -64,10 +67,12 @@ def run_ops() -> None:
             for masked, indexed in itertools.product(both, both):
                 embed(stream, masked, indexed).sum().backward()
     rows, prototypes, target = draw(ROWS, WIDTH), draw(64, WIDTH), torch.zeros(ROWS, 1).long()
-    for valid in (None, torch.ones(ROWS, dtype=torch.bool)):
+    for valid, place, budget in itertools.product(
+        (None, torch.ones(ROWS, dtype=torch.bool)), (None, target), (0, 1 << 20)
+    ):
         prototype_loss.prototype_loss(
-            *(rows, prototypes, rows, prototypes, target, torch.ones(ROWS)),
-            *(valid, 0.1, 0.05, 3, None, True, True),
+            *(rows, prototypes, rows, prototypes, place, torch.ones(ROWS)),
+            *(valid, 0.1, 0.05, 3, None, budget, True, True),
         )
 
 
@@ -78,7 +83,7 @@ def missing_launches(name: str) -> set[str]:
     launch.architecture = lambda _: DEVICES[device].entry
     # what the ops do for tensors on a GPU only
     embed_tokens._precision = lambda _: launch.float32_precision(device)
-    prototype_loss._operand = lambda x: x.to(torch.float16).contiguous()
+    triton_inputs.operand_type = lambda _: torch.float16
     seen: set[str] = set()
 
     def record(*, fn: Any, repr: str, compile: dict[str, Any], **_: Any) -> bool:
@@ -89,8 +94,8 @@ def missing_launches(name: str) -> set[str]:
 
     knobs.runtime.jit_cache_hook = record
     for case in cases(every=True):
-        if case.architecture == device and case.constants.get("D") in (32, WIDTH):
-            options = {"num_warps": case.warps, "num_stages": case.stages}
+        if case.architecture == device and case.constants.get("D", WIDTH) in (32, WIDTH):
+            options = {"num_warps": case.warps, "num_stages": case.stages, **COMPILED_WITH}
             KERNELS[case.kernel].function.warmup(**arguments(case), grid=(1,), **options)
     checked, seen = seen, set()
     run_ops()

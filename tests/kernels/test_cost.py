@@ -79,6 +79,8 @@ def test_an_addition_moves_what_it_must() -> None:
     (twice,) = works("sm_80", lambda: add_kernel[4,](x, x, torch.empty(2048), BLOCK=512))
     assert twice.amounts["sectors"] == amounts["sectors"]
     assert twice.amounts["touched"] == 2 * 2048 * 4  # x counts once
+    (again,) = works("sm_80", lambda: add_kernel[4,](x, y, x, BLOCK=512))
+    assert again.amounts["touched"] == again.amounts["fetched"] == 3 * 2048 * 4  # x: to and fro
 
 
 def test_a_matrix_product_counts_its_operations(matmul) -> None:

@@ -2,12 +2,17 @@
 against PyTorch.
 """
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slim_kernels import norm_linear, norm_swiglu
 from torch import Tensor
+from torch._library.custom_ops import OPDEFS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 from slim_kernels.feed_forward import triton as swiglu_triton
@@ -180,4 +185,87 @@ def test_registration_holds(part):
     plain = [a.detach() for a in arguments]
     grad = torch.randn_like(operation(*plain, *eps))
     inner = plain[:-1] if part == "linear_residual" else plain
-    torch.library.opcheck(backward, (grad, *inner, *eps))
+    for wanted in ([True] * len(inner), [place % 2 == 0 for place in range(len(inner))]):
+        torch.library.opcheck(backward, (grad, *inner, *eps, wanted))
+
+
+class Recorded(TorchDispatchMode):
+    """Names of PyTorch's operations with the results' shapes, those inside the ops included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "slim_kernels":
+            with self:  # calling the op itself would hide what it does
+                return OPDEFS[func._schema.name]._init_fn(*args)
+        with self:
+            parts = func.decompose(*args, **(kwargs or {}))
+        if parts is not NotImplemented:
+            return parts
+        result = func(*args, **(kwargs or {}))
+        if func._schema.name in ("aten::mm", "aten::sum"):
+            self.calls.append((func._schema.name, tuple(result.shape)))
+        return result
+
+
+# part -> the shapes of the products that give each argument's gradient
+PRODUCTS = {
+    "norm_linear": {0: (9, 16), 3: (24, 16)},
+    "linear_residual": {0: (9, 16), 1: (24, 16)},
+    "norm_swiglu": {0: (9, 16), 3: (48, 16), 5: (16, 24)},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_frozen_arguments_cost_neither_product_nor_sum(part):
+    """One argument at a time is trained; the others get no gradient, it the one it gets among
+    all.
+    """
+    arguments = inputs(part, 9, 16, 24)
+    upstream = torch.randn(9, 16 if part == "norm_swiglu" else 24, dtype=torch.float64)
+    all_of_them = torch.autograd.grad(kernels(part, arguments), arguments, upstream)
+    for trained, want in enumerate(all_of_them):
+        leaves = [a.detach().requires_grad_(n == trained) for n, a in enumerate(arguments)]
+        out = kernels(part, leaves)
+        with Recorded() as recorded:
+            out.backward(upstream)
+        assert [a.grad is not None for a in leaves] == [n == trained for n in range(len(leaves))]
+        assert torch.equal(leaves[trained].grad, want)
+        norm = trained < 3 and part != "linear_residual"
+        own = PRODUCTS[part].get(0 if norm else trained)
+        products = [shape for name, shape in recorded.calls if name == "aten::mm"]
+        # that of norm_linear's weight is of rows normalised by the kernel that norms' gradients are
+        shared = [(9, 16)] if part == "norm_linear" and trained == 3 else []
+        assert products == shared + ([] if own is None else [own])
+        sums = [shape for name, shape in recorded.calls if name == "aten::sum"]
+        vector = arguments[trained].dim() == 1
+        assert sums == ([tuple(arguments[trained].shape)] if vector else [])
+
+
+@pytest.mark.parametrize("part", ["norm_linear", "norm_swiglu"])
+def test_rows_without_variance_at_eps_0(part, monkeypatch):
+    """They are normalised to zeros and get no gradient through the norm, in a tile that is not
+    full too.
+    """
+    arguments = inputs(part, 9, 16, 24, torch.float32)
+    with torch.no_grad():
+        arguments[0][3], arguments[0][5] = 0.0, 2.0
+    public = {"norm_linear": norm_linear, "norm_swiglu": norm_swiglu}[part]
+    found = []
+    for choice in ("triton", "reference"):
+        monkeypatch.setenv("SLIM_KERNELS", choice)
+        out = public(*arguments, eps=0.0)
+        found.append([out, *torch.autograd.grad(out.sum(), arguments)])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    out, grad_x = found[0][:2]
+    rest = out - arguments[0] if part == "norm_swiglu" else out
+    assert torch.allclose(rest[3], rest[5], atol=1e-6)
+    assert torch.equal(grad_x[3], torch.full((16,), float(part == "norm_swiglu")))
+    # the others are as with PyTorch's norm
+    monkeypatch.setattr(f"{__name__}.EPS", 0.0)
+    keep = [n for n in range(9) if n not in (3, 5)]
+    torch.testing.assert_close(out[keep], oracle(part, arguments)[keep], rtol=1e-4, atol=1e-4)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from slim_kernels.attention import triton as attention
 from slim_kernels.attention.reference import reference as attention_reference
+from slim_kernels.attention.rotary import tables
 from slim_kernels.embed_tokens import triton as embedding
 from slim_kernels.embed_tokens.reference import reference as embedding_reference
 from slim_kernels.feed_forward import triton as feed_forward
@@ -70,8 +71,9 @@ def _attention(dtype: torch.dtype, visible: bool) -> Operation:
     time = torch.cat([(torch.arange(int(n)) - 5).div(25, rounding_mode="floor") for n in lengths])
     time = time.clamp(min=-1).to(torch.int32)
     seen = (torch.rand(total) < 0.9).index_fill(0, bounds[:-1].long(), True) if visible else None
+    angles = tables(size // 2, longest, time.device, torch.float32)
     return Operation(
-        lambda qkv: attention.packed_attention(qkv, bounds, longest, time, seen, None)[0],
+        lambda qkv: attention.packed_attention(qkv, bounds, longest, *angles, time, seen, None)[0],
         lambda qkv: attention_reference(qkv, bounds, longest, time, seen),
         (_normal(total, 3, heads, size).to(dtype),),
         dtype,
@@ -170,7 +172,7 @@ def _prototype_loss(dtype: torch.dtype) -> Operation:
 
     return Operation(
         lambda student, own: prototypes.prototype_loss(
-            student, own, *constants, target, weight, None, *temperatures, 3, None, True, True
+            student, own, *constants, target, weight, None, *temperatures, 3, None, 0, True, True
         )[0],
         oracle,
         tuple(F.normalize(_normal(n, WIDTH), dim=-1) for n in (students, count)),

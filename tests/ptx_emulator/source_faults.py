@@ -17,6 +17,7 @@ def _faults(
 
 
 LINEAR, ATTENTION = "linear.triton_kernels", "attention.triton_kernels"
+WHOLE = "attention.triton_whole"
 ROTARY, ROWS = "attention.triton_rotary", "runtime.triton_rows"
 SWIGLU, NORM = "feed_forward.triton_kernels", "runtime.triton_layer_norm"
 EMBED, LOSS = "embed_tokens.triton_kernels", "prototype_loss.triton_kernels"
@@ -147,26 +148,28 @@ SOURCE_FAULTS = [
         ATTENTION,
         "attention",
         "sm_90",
-        ("keys' mask dropped from scores", 'tl.where(m_n[None, :], b_s, float("-inf"))', "b_s"),
-        ("query not scaled", "H, D, False) * scale).to(TYPE)", "H, D, False)).to(TYPE)"),
-        ("keys taken for values", "load_block(qkv, 2,", "load_block(qkv, 1,"),
-        ("earlier sum not rescaled", "b_out * b_shrink[:, None] +", "b_out +"),
-        ("maximum missing from log-sum-exp", "b_max + tl.log(b_sum)", "tl.log(b_sum)"),
+        ("query not scaled", "(b_q * (D**-0.5 * LOG2E))", "b_q"),
+        ("keys taken for values", "load_block(qkv, 2,", "load_block(qkv, 1,", 1),
         (
             "all heads write the same delta",
             "delta + i_h.to(tl.int64) * total + o_m, b_delta",
             "delta + o_m, b_delta",
         ),
-        (
-            "gradient's inverse rotation of the wrong sign",
-            "b_dk * b_cos - b_dr * b_sin",
-            "b_dk * b_cos + b_dr * b_sin",
-        ),
+    ),
+    *_faults(
+        WHOLE,
+        "attention",
+        "sm_90",
+        ("keys' mask dropped from scores", 'float("-inf"), 0.0).to(TYPE)', "0.0, 0.0).to(TYPE)"),
+        ("maximum missing from log-sum-exp", "(b_max + tl.log2(b_sum))", "tl.log2(b_sum)"),
+        ("last block of queries dropped", "else eos - bos, BM)", "else eos - bos - BM, BM)"),
+        ("output not divided", "b_out / b_sum[:, None]", "b_out"),
     ),
     *_faults(
         ATTENTION,
         "attention",
         "sm_80",
+        ("earlier sum not rescaled", "b_out * b_shrink[:, None] +", "b_out +"),
         ("last tile of keys dropped", "range(bok, eok, BN)", "range(bok, eok - BN + 1, BN)"),
         (
             "sequences of one token passed over",
@@ -192,8 +195,13 @@ SOURCE_FAULTS = [
         ROTARY,
         "attention",
         "sm_80",
-        ("rotation of the wrong sign", "D // 2, -1.0, 1.0)", "D // 2, 1.0, -1.0)"),
-        ("rotation's partner is the neighbour", "(o_d + D // 2) % D", "(o_d + 1) % D"),
+        ("rotation of the wrong sign", "b_lo * b_cos - b_hi", "b_lo * b_cos + b_hi"),
+        (
+            "rotation's partner is the neighbour",
+            "tl.load(pointers + D // 2",
+            "tl.load(pointers + 1",
+        ),
+        ("gradient rotated forth, not back", "b_lo * b_cos + b_hi", "b_lo * b_cos - b_hi"),
         (
             "time before the first not clamped",
             "tl.maximum(tl.load(time + o_row, mask=m_row, other=0), 0)",

@@ -23,7 +23,7 @@ QUICK = [
     fault
     for fault in FAULTS
     if (fault.where == "linear_kernel")
-    or (fault.where == "attention_forward_kernel" and fault.target == "sm_90")
+    or (fault.where == "attention_forward_whole_kernel" and fault.target == "sm_90")
     or (fault.where == "linear.triton_kernels" and fault.operation == "norm_linear")
 ]
 

@@ -19,6 +19,7 @@ SHIPPED = {
     "openpose-25": 25,
     "smpl-24": 24,
     "mediapipe-33": 33,
+    "sbu-15": 15,
 }
 SHARED = (
     Path(os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[3] / "shared"))
@@ -71,7 +72,8 @@ class TestEach:
 
     def test_limbs_hang_in_anatomical_order(self, name):
         topology = get_topology(name)
-        chains = (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
+        ends = ("hand", "foot") if name == "sbu-15" else ("wrist", "ankle")
+        chains = (("shoulder", "elbow", ends[0]), ("hip", "knee", ends[1]))
         for side in ("left", "right"):
             for chain in chains:
                 joints = [topology.joints.index(f"{side}_{joint}") for joint in chain]
@@ -121,6 +123,21 @@ def test_ntu_25_by_number():
         "left_leg": (12, 13, 14, 15),
         "right_leg": (16, 17, 18, 19),
     }
+
+
+def test_sbu_15_by_number():
+    topology = get_topology("sbu-15")
+    # its README: head, neck, torso, left arm, right arm, left leg, right leg
+    assert topology.parents == (1, 2, -1, 1, 3, 4, 1, 6, 7, 2, 9, 10, 2, 12, 13)
+    assert topology.mirror == (0, 1, 2, 6, 7, 8, 3, 4, 5, 12, 13, 14, 9, 10, 11)
+    assert topology.parts == {
+        "trunk": (2, 1, 0),
+        "left_arm": (3, 4, 5),
+        "right_arm": (6, 7, 8),
+        "left_leg": (9, 10, 11),
+        "right_leg": (12, 13, 14),
+    }
+    assert (topology.root, topology.centre, topology.up) == (2, 2, "y")
 
 
 def test_published_parents_by_number():

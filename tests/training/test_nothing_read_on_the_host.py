@@ -32,7 +32,7 @@ from slim_kernels.embed_tokens import triton as embed_triton
 from slim_kernels.feed_forward import triton as swiglu_triton
 from slim_kernels.linear import triton as linear_triton
 from slim_kernels.prototype_loss import triton as prototype_triton
-from slim_kernels.prototype_loss import triton_passes
+from slim_kernels.prototype_loss import triton_inputs, triton_passes
 from slim_kernels.runtime import arguments, triton_layer_norm
 
 CONFIG = ModelConfig(EncoderConfig(width=32, depth=2, heads=2, registers=2), HeadConfig(16, 8, 20))
@@ -109,12 +109,14 @@ def _bodies() -> list[Callable[[], Any]]:
         torch.zeros(9, dtype=torch.int32),
     )
     visible = torch.arange(9) % 2 == 0
-    out, lse = attention_triton.packed_attention(qkv, cu, 5, time, visible, None)
+    angles = torch.ones(2, 5, 8)
+    out, lse = attention_triton.packed_attention(qkv, cu, 5, *angles, time, visible, None)
     clips, masks = [torch.randn(2, 8, 5, 3)], [torch.rand(2, 2, 5) < 0.5]
     parts = [torch.randn(s) for s in ((16, 3, 4), (16,), (16,), (5, 16), (1, 16))]
     unit = torch.nn.functional.normalize(x, dim=1)
     target, ones = torch.arange(9)[:, None] % 4, torch.ones(9)
-    loss = (unit, w, unit, w, target, ones, ones.bool(), 0.1, 0.05, 3, None, True, True)
+    loss = (unit, w, unit, w, target, ones, ones.bool(), 0.1, 0.05, 3, None)
+    paired = (unit, w, unit, w, None, *loss[5:])
     calls = [
         (linear_triton.norm_linear, (x, gain, b, w, b, 1e-6)),
         (linear_triton.norm_linear_backward, (x, x, gain, b, w, b, 1e-6)),
@@ -122,17 +124,19 @@ def _bodies() -> list[Callable[[], Any]]:
         (linear_triton.linear_residual_backward, (x, x, w, b)),
         (swiglu_triton.norm_swiglu, (x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
         (swiglu_triton.norm_swiglu_backward, (x, x, gain, b, w12, torch.zeros(10), w3, b, 1e-6)),
-        (attention_triton.packed_attention, (qkv, cu, 5, time, visible, None)),
+        (attention_triton.packed_attention, (qkv, cu, 5, *angles, time, visible, None)),
         (
             attention_triton.packed_attention_backward,
-            (out, qkv, out, lse, cu, 5, time, visible, None),
+            (out, qkv, out, lse, cu, 5, *angles, time, visible, None),
         ),
-        (embed_triton.embed_tokens, (clips, masks, *parts, torch.arange(11))),
+        (embed_triton.embed_tokens, (clips, masks, *parts, torch.arange(13))),
         (
             embed_triton.embed_tokens_backward,
-            (torch.randn(11, 16), clips, masks, *parts, torch.arange(11)),
+            (torch.randn(11, 16), clips, masks, *parts, torch.arange(13)),
         ),
-        (prototype_triton.prototype_loss, loss),
+        (prototype_triton.prototype_loss, (*loss, 0, True, True)),
+        (prototype_triton.prototype_loss, (*loss, 1 << 20, True, True)),
+        (prototype_triton.prototype_loss, (*paired, 1 << 20, True, True)),
     ]
     return [partial(op._init_fn, *arguments) for op, arguments in calls]
 
@@ -148,7 +152,7 @@ def _refuse(*_: Any, **__: Any) -> None:
     raise AssertionError("reads a tensor on the host, or makes one of the host's numbers")
 
 
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(13))
 def test_no_op_reads_a_tensor_around_its_kernels(number, monkeypatch):
     body = _bodies()[number]
     for module in (
@@ -156,7 +160,7 @@ def test_no_op_reads_a_tensor_around_its_kernels(number, monkeypatch):
         embed_triton,
         linear_triton,
         triton_layer_norm,
-        prototype_triton,
+        triton_inputs,
         triton_passes,
         swiglu_triton,
     ):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from slim_kernels.attention.cpu import attend_by_length
 from slim_kernels.attention.reference import reference
+from slim_kernels.attention.rotary import tables
 from slim_kernels.runtime.arguments import (
     check_buckets,
     check_sequences,
@@ -36,7 +37,8 @@ def packed_attention(
         max_seqlen: the longest sequence's length (tokens); `time` stays below it.
         time: (total,) int32 temporal index for the rotary embedding, -1 = not rotated.
         visible: (total,) bool, which tokens may be attended to (None: all); each sequence needs at
-            least one.
+            least one. Where what tensors hold is not looked at, a sequence without any gets zeros,
+            output and gradients.
         buckets: what the host knows of the lengths: sequences and their longest, again and again,
             in order. The Triton
             kernels then launch each bucket with tiles of its size.
@@ -65,7 +67,12 @@ def packed_attention(
     if uses_triton("packed_attention", qkv, product_dtype(qkv), obstacle):
         from slim_kernels.attention import triton  # only where triton is installed
 
-        return triton.packed_attention(qkv, cu_seqlens, max_seqlen, time, visible, buckets)[0]
+        # made and kept outside the op: what an op makes, a captured graph takes as its own
+        wide = torch.promote_types(product_dtype(qkv), torch.float32)
+        cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, wide)
+        return triton.packed_attention(
+            qkv, cu_seqlens, max_seqlen, cos, sin, time, visible, buckets
+        )[0]
     if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
         return attend_by_length(qkv, cu_seqlens, max_seqlen, time, visible)
     return reference(qkv, cu_seqlens, max_seqlen, time, visible)

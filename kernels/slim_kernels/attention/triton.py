@@ -7,13 +7,16 @@ import torch
 import triton
 from torch import Tensor
 
-from slim_kernels.attention.rotary import tables
 from slim_kernels.attention.triton_kernels import (
     attention_backward_keys_kernel,
     attention_backward_queries_kernel,
     attention_forward_kernel,
 )
-from slim_kernels.runtime.launch import launch
+from slim_kernels.attention.triton_whole import (
+    attention_backward_whole_kernel,
+    attention_forward_whole_kernel,
+)
+from slim_kernels.runtime.launch import fits, launch
 from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
 
 
@@ -29,24 +32,17 @@ def visible_keys(visible: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     return keys[:-1], bounds.to(cu_seqlens.dtype)
 
 
-def _launches(
-    kernel: str,
-    qkv: Tensor,
-    sequences: int,
-    max_seqlen: int,
-    buckets: Sequence[int] | None,
-    side: str,
-) -> Iterator[tuple[tuple[int, int, int], int, dict[str, int]]]:
-    """Grid, first sequence and tile sizes for each bucket (its sequences, its longest) of
-    neighbouring sequences.
+def _buckets(
+    qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, buckets: Sequence[int] | None
+) -> Iterator[tuple[int, int, int]]:
+    """First sequence, sequences and their longest of each bucket of neighbouring sequences that has
+    tokens.
     """
-    _, _, heads, d = qkv.shape
-    numbers = (sequences, max_seqlen) if buckets is None else buckets
+    numbers = (len(cu_seqlens) - 1, max_seqlen) if buckets is None else buckets
     first = 0
     for count, longest in zip(numbers[::2], numbers[1::2], strict=True):
-        tile = launch(kernel, qkv.device, longest, d)
-        if count and longest:
-            yield (count, triton.cdiv(longest, tile[side]), heads), first, tile
+        if count and longest and len(qkv):
+            yield first, count, longest
         first += count
 
 
@@ -55,50 +51,41 @@ def packed_attention(
     qkv: Tensor,
     cu_seqlens: Tensor,
     max_seqlen: int,
+    cos: Tensor,
+    sin: Tensor,
     time: Tensor,
     visible: Tensor | None,
     buckets: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor]:
-    """The output (total, H, d) and the softmax's log-sum-exp (H, total), in float32 at least."""
+    """The output (total, H, d) and the softmax's log-sum-exp (H, total), in the dtype of cos and
+    sin (times, d / 2), `rotary.tables` in float32 at least.
+    """
     qkv, cu_seqlens, time = qkv.contiguous(), cu_seqlens.contiguous(), time.contiguous()
     total, _, heads, d = qkv.shape
-    cos, sin = tables(
-        d // 2, max(max_seqlen, 1), qkv.device, torch.promote_types(qkv.dtype, torch.float32)
-    )
     out, lse = qkv.new_empty(total, heads, d), cos.new_empty(heads, total)
     keys, cu_keys = (
         (cu_seqlens, cu_seqlens) if visible is None else visible_keys(visible, cu_seqlens)
     )
-    for grid, first, tile in _launches(
-        "attention_forward", qkv, len(cu_seqlens) - 1, max_seqlen, buckets, "BM"
-    ):
-        attention_forward_kernel[grid](
-            qkv,
-            cos,
-            sin,
-            time,
-            keys,
-            cu_keys,
-            cu_seqlens,
-            out,
-            lse,
-            d**-0.5,
-            total,
-            first,
-            H=heads,
-            D=d,
-            VISIBLE=visible is not None,
-            PRECISION="ieee",
-            **tile,
-        )
+    arguments = (qkv, cos, sin, time, keys, cu_keys, cu_seqlens, out, lse, total)
+    constants = {"H": heads, "D": d, "VISIBLE": visible is not None, "PRECISION": "ieee"}
+    for first, count, longest in _buckets(qkv, cu_seqlens, max_seqlen, buckets):
+        if fits("attention_forward_whole", qkv.device, longest, d):
+            tile = launch("attention_forward_whole", qkv.device, longest, d)
+            grid = (count * heads,)
+            attention_forward_whole_kernel[grid](*arguments, first, **constants, **tile)
+            continue
+        tile = launch("attention_forward", qkv.device, longest, d)
+        blocks = (count, triton.cdiv(longest, tile["BM"]), heads)
+        attention_forward_kernel[blocks](*arguments, first, **constants, **tile)
     return out, lse
 
 
 @packed_attention.register_fake
-def _(qkv: Tensor, cu_seqlens: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
+def _(
+    qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int, cos: Tensor, *_others: Any
+) -> tuple[Tensor, Tensor]:
     total, _, heads, d = qkv.shape
-    wide = torch.promote_types(qkv.dtype, torch.float32)
-    return qkv.new_empty(total, heads, d), qkv.new_empty(heads, total, dtype=wide)
+    return qkv.new_empty(total, heads, d), cos.new_empty(heads, total)
 
 
 @kernel_op("slim_kernels::packed_attention_backward")
@@ -109,6 +96,8 @@ def packed_attention_backward(
     lse: Tensor,
     cu_seqlens: Tensor,
     max_seqlen: int,
+    cos: Tensor,
+    sin: Tensor,
     time: Tensor,
     visible: Tensor | None,
     buckets: Sequence[int] | None,
@@ -116,8 +105,6 @@ def packed_attention_backward(
     """The gradient of qkv, (total, 3, H, d)."""
     grad, qkv, out, cu_seqlens, time = (v.contiguous() for v in (grad, qkv, out, cu_seqlens, time))
     total, _, heads, d = qkv.shape
-    cos, sin = tables(d // 2, max(max_seqlen, 1), qkv.device, lse.dtype)
-    delta = torch.empty_like(lse)
     # No query attends to a hidden token, so its key and value have no gradient.
     grad_qkv = torch.empty_like(qkv) if visible is None else torch.zeros_like(qkv)
     keys, cu_keys = (
@@ -125,18 +112,22 @@ def packed_attention_backward(
     )
     where = (qkv, cos, sin, time, keys, cu_keys, cu_seqlens)
     constants = {"H": heads, "D": d, "VISIBLE": visible is not None, "PRECISION": "ieee"}
-    scale, sequences = d**-0.5, len(cu_seqlens) - 1
-    for grid, first, tile in _launches(
-        "attention_backward_queries", qkv, sequences, max_seqlen, buckets, "BM"
-    ):
-        attention_backward_queries_kernel[grid](
-            *where, grad, out, lse, delta, grad_qkv, scale, total, first, **constants, **tile
+    delta = None
+    for first, count, longest in _buckets(qkv, cu_seqlens, max_seqlen, buckets):
+        if fits("attention_backward_whole", qkv.device, longest, d):
+            tile = launch("attention_backward_whole", qkv.device, longest, d)
+            attention_backward_whole_kernel[(count * heads,)](
+                *where, grad, out, lse, grad_qkv, total, first, **constants, **tile
+            )
+            continue
+        delta = torch.empty_like(lse) if delta is None else delta
+        tile = launch("attention_backward_queries", qkv.device, longest, d)
+        attention_backward_queries_kernel[(count, triton.cdiv(longest, tile["BM"]), heads)](
+            *where, grad, out, lse, delta, grad_qkv, total, first, **constants, **tile
         )
-    for grid, first, tile in _launches(
-        "attention_backward_keys", qkv, sequences, max_seqlen, buckets, "BN"
-    ):
-        attention_backward_keys_kernel[grid](
-            *where, grad, lse, delta, grad_qkv, scale, total, first, **constants, **tile
+        tile = launch("attention_backward_keys", qkv.device, longest, d)
+        attention_backward_keys_kernel[(count, triton.cdiv(longest, tile["BN"]), heads)](
+            *where, grad, lse, delta, grad_qkv, total, first, **constants, **tile
         )
     return grad_qkv
 
@@ -147,17 +138,17 @@ def _(grad: Tensor, qkv: Tensor, *_others: Any) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    qkv, cu_seqlens, max_seqlen, time, visible, buckets = inputs
-    ctx.save_for_backward(qkv, *output, cu_seqlens, time, visible)
+    qkv, cu_seqlens, max_seqlen, cos, sin, time, visible, buckets = inputs
+    ctx.save_for_backward(qkv, *output, cu_seqlens, cos, sin, time, visible)
     ctx.max_seqlen, ctx.buckets = max_seqlen, buckets
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    qkv, out, lse, cu_seqlens, time, visible = ctx.saved_tensors
+    qkv, out, lse, cu_seqlens, cos, sin, time, visible = ctx.saved_tensors
     grad_qkv = packed_attention_backward(
-        grad, qkv, out, lse, cu_seqlens, ctx.max_seqlen, time, visible, ctx.buckets
+        grad, qkv, out, lse, cu_seqlens, ctx.max_seqlen, cos, sin, time, visible, ctx.buckets
     )
-    return grad_qkv, None, None, None, None, None
+    return grad_qkv, *[None] * 7
 
 
 def _flops(products: int, qkv: Tensor, cu_seqlens: Tensor, visible: Tensor | None) -> int:
@@ -173,10 +164,10 @@ packed_attention.register_autograd(_backward, setup_context=_setup)
 cast_under_autocast(packed_attention, "qkv")
 
 
-count_flops(packed_attention, lambda qkv, cu, _, time, visible, *__: _flops(2, qkv, cu, visible))
+count_flops(packed_attention, lambda qkv, cu, _, c, s, t, visible, *__: _flops(2, qkv, cu, visible))
 
 
 count_flops(
     packed_attention_backward,
-    lambda g, qkv, o, lse, cu, _, t, visible, *__: _flops(5, qkv, cu, visible),
+    lambda g, qkv, o, lse, cu, _, c, s, t, visible, *__: _flops(5, qkv, cu, visible),
 )

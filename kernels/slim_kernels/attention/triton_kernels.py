@@ -21,11 +21,13 @@ from slim_kernels.attention.triton_rotary import (
     load_rotated,
     load_rotations,
     store_block,
+    store_rotated_back,
 )
 from slim_kernels.runtime.launch import KernelSpec
 
 HEADS = (16, 32, 64)
 """Head sizes that have kernels."""
+LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
@@ -36,7 +38,16 @@ def load_keys(keys, o_k, m_k, VISIBLE: tl.constexpr):
     return o_k
 
 
-@triton.jit(do_not_specialize=["scale", "total", "first"])
+@triton.jit
+def load_queries(qkv, b_cos, b_sin, i_head, o_m, m_m, H: tl.constexpr, D: tl.constexpr):
+    """Queries [B, D], rotated and scaled so that exp2 of their products with keys is the softmax's
+    exponential.
+    """
+    b_q = load_rotated(qkv, b_cos, b_sin, 0, i_head, o_m, m_m, H, D)
+    return (b_q * (D**-0.5 * LOG2E)).to(qkv.dtype.element_ty)
+
+
+@triton.jit(do_not_specialize=["total", "first"])
 def attention_forward_kernel(
     qkv,
     cos,
@@ -47,7 +58,6 @@ def attention_forward_kernel(
     cu_seqlens,
     out,
     lse,
-    scale,
     total,
     first,
     H: tl.constexpr,
@@ -66,8 +76,8 @@ def attention_forward_kernel(
     m_m = o_m < eos
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    # [BM, D]
-    b_q = (load_rotated(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, False) * scale).to(TYPE)
+    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+    b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
     b_max = tl.full([BM], float("-inf"), ACC)
     b_sum = tl.zeros([BM], ACC)
     b_out = tl.zeros([BM, D], ACC)
@@ -76,25 +86,30 @@ def attention_forward_kernel(
         o_k = begin + tl.arange(0, BN)
         m_n = o_k < eok
         o_n = load_keys(keys, o_k, m_n, VISIBLE)
-        b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, False).to(TYPE)  # [BN, D]
+        k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+        b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
         b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_s = tl.where(m_n[None, :], b_s, float("-inf"))
         b_new = tl.maximum(b_max, tl.max(b_s, 1))
         # nothing seen yet: keep -inf - -inf out
         b_old = tl.where(b_new == float("-inf"), 0.0, b_new)
-        b_p = tl.exp(b_s - b_old[:, None])
-        b_shrink = tl.exp(b_max - b_old)
+        b_p = tl.exp2(b_s - b_old[:, None])
+        b_shrink = tl.exp2(b_max - b_old)
         b_sum = b_sum * b_shrink + tl.sum(b_p, 1)
         b_out = b_out * b_shrink[:, None] + tl.dot(
             b_p.to(TYPE), b_v, input_precision=PRECISION, out_dtype=ACC
         )
         b_max = b_new
+    # without a key: keep -inf - -inf and 0 / 0 out
+    b_max = tl.where(b_sum == 0.0, 0.0, b_max)
+    b_sum = tl.where(b_sum == 0.0, 1.0, b_sum)
     store_block(out, b_out / b_sum[:, None], 0, i_h, o_m, m_m, 1, H, D)
-    tl.store(lse + i_h.to(tl.int64) * total + o_m, b_max + tl.log(b_sum), mask=m_m)
+    b_lse = (b_max + tl.log2(b_sum)) / LOG2E
+    tl.store(lse + i_h.to(tl.int64) * total + o_m, b_lse, mask=m_m)
 
 
-@triton.jit(do_not_specialize=["scale", "total", "first"])
+@triton.jit(do_not_specialize=["total", "first"])
 def attention_backward_queries_kernel(
     qkv,
     cos,
@@ -108,7 +123,6 @@ def attention_backward_queries_kernel(
     lse,
     delta,
     grad_qkv,
-    scale,
     total,
     first,
     H: tl.constexpr,
@@ -129,35 +143,33 @@ def attention_backward_queries_kernel(
     m_m = o_m < eos
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    # [BM, D]
-    b_q = (load_rotated(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, False) * scale).to(TYPE)
+    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+    b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
     b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D)  # [BM, D]
     b_delta = tl.sum(b_g.to(ACC) * load_block(out, 0, i_h, o_m, m_m, 1, H, D).to(ACC), 1)
     tl.store(delta + i_h.to(tl.int64) * total + o_m, b_delta, mask=m_m)
     b_g = b_g.to(TYPE)
-    b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
-    b_dq, b_dp = tl.zeros([BM, D], ACC), tl.zeros([BM, D], ACC)
+    b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0) * LOG2E
+    b_dq = tl.zeros([BM, D], ACC)
     bok, eok = tl.load(cu_keys + i_s), tl.load(cu_keys + i_s + 1)
     for begin in range(bok, eok, BN):
         o_k = begin + tl.arange(0, BN)
         m_n = o_k < eok
         o_n = load_keys(keys, o_k, m_n, VISIBLE)
-        b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, False).to(TYPE)  # [BN, D]
-        b_r = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, True).to(TYPE)  # [BN, D]
+        k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+        b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
         b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
-        b_p = tl.exp(b_s - b_lse[:, None])
+        b_p = tl.exp2(b_s - b_lse[:, None])
         b_p = tl.where(m_n[None, :], b_p, 0.0)
         b_w = tl.dot(b_g, tl.trans(b_v), input_precision=PRECISION, out_dtype=ACC)  # [BM, BN]
         b_ds = (b_p * (b_w - b_delta[:, None])).to(TYPE)
         b_dq += tl.dot(b_ds, b_k, input_precision=PRECISION, out_dtype=ACC)  # [BM, D]
-        # the same with halves swapped
-        b_dp += tl.dot(b_ds, b_r, input_precision=PRECISION, out_dtype=ACC)
-    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
-    store_block(grad_qkv, (b_dq * b_cos - b_dp * b_sin) * scale, 0, i_h, o_m, m_m, 3, H, D)
+    b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)  # again: held, they cost registers
+    store_rotated_back(grad_qkv, b_dq * D**-0.5, b_cos, b_sin, 0, i_h, o_m, m_m, H, D)
 
 
-@triton.jit(do_not_specialize=["scale", "total", "first"])
+@triton.jit(do_not_specialize=["total", "first"])
 def attention_backward_keys_kernel(
     qkv,
     cos,
@@ -170,7 +182,6 @@ def attention_backward_keys_kernel(
     lse,
     delta,
     grad_qkv,
-    scale,
     total,
     first,
     H: tl.constexpr,
@@ -193,38 +204,37 @@ def attention_backward_keys_kernel(
     o_n = load_keys(keys, o_k, m_n, VISIBLE)
     ACC: tl.constexpr = cos.dtype.element_ty
     TYPE: tl.constexpr = qkv.dtype.element_ty
-    b_k = load_rotated(qkv, cos, sin, time, 1, i_h, o_n, m_n, H, D, False).to(TYPE)  # [BN, D]
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)
+    b_k = load_rotated(qkv, k_cos, k_sin, 1, i_h, o_n, m_n, H, D).to(TYPE)  # [BN, D]
     b_v = load_block(qkv, 2, i_h, o_n, m_n, 3, H, D)  # [BN, D]
-    b_dk, b_dr, b_dv = tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC)
+    b_dk, b_dv = tl.zeros([BN, D], ACC), tl.zeros([BN, D], ACC)
     for begin in range(bos, eos, BM):
         o_m = begin + tl.arange(0, BM)
         m_m = o_m < eos
-        # [BM, D]
-        b_q = (load_rotated(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, False) * scale).to(TYPE)
-        # [BM, D]
-        b_r = (load_rotated(qkv, cos, sin, time, 0, i_h, o_m, m_m, H, D, True) * scale).to(TYPE)
+        b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
+        b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
         b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D).to(TYPE)  # [BM, D]
-        b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
+        b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0) * LOG2E
         b_delta = tl.load(delta + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
         b_s = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION, out_dtype=ACC)  # [BN, BM]
-        b_p = tl.where(m_n[:, None] & m_m[None, :], tl.exp(b_s - b_lse[None, :]), 0.0)
+        # unmasked: padded queries have no gradient, and rows of padded keys are not stored
+        b_p = tl.exp2(b_s - b_lse[None, :])
         b_dv += tl.dot(b_p.to(TYPE), b_g, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
         b_w = tl.dot(b_v, tl.trans(b_g), input_precision=PRECISION, out_dtype=ACC)  # [BN, BM]
         b_ds = (b_p * (b_w - b_delta[None, :])).to(TYPE)
         b_dk += tl.dot(b_ds, b_q, input_precision=PRECISION, out_dtype=ACC)  # [BN, D]
-        # the same with halves swapped
-        b_dr += tl.dot(b_ds, b_r, input_precision=PRECISION, out_dtype=ACC)
-    b_cos, b_sin = load_rotations(cos, sin, time, o_n, m_n, D)
-    store_block(grad_qkv, b_dk * b_cos - b_dr * b_sin, 1, i_h, o_n, m_n, 3, H, D)
+    b_dk = b_dk / LOG2E  # the queries' factor has it
+    k_cos, k_sin = load_rotations(cos, sin, time, o_n, m_n, D)  # again: held, they cost registers
+    store_rotated_back(grad_qkv, b_dk, k_cos, k_sin, 1, i_h, o_n, m_n, H, D)
     store_block(grad_qkv, b_dv, 2, i_h, o_n, m_n, 3, H, D)
 
 
-def _variants(longest: int, head: int) -> Iterator[dict[str, Any]]:
+def variants(longest: int, head: int) -> Iterator[dict[str, Any]]:
     for visible in (False, True):
         yield {"H": 8, "D": head, "VISIBLE": visible, "PRECISION": "ieee"}
 
 
-_TYPES = {
+TYPES = {
     "qkv": "T",
     "out": "T",
     "grad": "T",
@@ -238,16 +248,16 @@ _TYPES = {
     "lse": "fp32",
     "delta": "fp32",
 }
-_SCALARS = {"scale": "fp32", "total": "i32", "first": "i32"}
-_SIZES = ((32, 1024), HEADS)
+_SCALARS = {"total": "i32", "first": "i32"}
+_SIZES = ((1024,), HEADS)
 KERNELS = {
     "attention_forward": KernelSpec(
-        attention_forward_kernel, _TYPES, _SIZES, _variants, _SCALARS, ("T",)
+        attention_forward_kernel, TYPES, _SIZES, variants, _SCALARS, ("T",)
     ),
     "attention_backward_queries": KernelSpec(
-        attention_backward_queries_kernel, _TYPES, _SIZES, _variants, _SCALARS, ("T",)
+        attention_backward_queries_kernel, TYPES, _SIZES, variants, _SCALARS, ("T",)
     ),
     "attention_backward_keys": KernelSpec(
-        attention_backward_keys_kernel, _TYPES, _SIZES, _variants, _SCALARS, ("T",)
+        attention_backward_keys_kernel, TYPES, _SIZES, variants, _SCALARS, ("T",)
     ),
 }

@@ -1,5 +1,8 @@
 """Loads and stores of one head's rows, with the rotary embedding applied to queries and keys as
-they are loaded.
+they are loaded, and undone as their gradients are stored.
+
+A row's features are two halves, whose i-th numbers make a pair. A half is loaded as a block of its
+own: both numbers of a pair are then in one thread, forward and backward.
 """
 
 import triton
@@ -26,42 +29,33 @@ def store_block(
 
 @triton.jit
 def load_rotations(cos, sin, time, o_row, m_row, D: tl.constexpr):
-    """cos, and sin with a minus in the first half of the features, of each row's time: [B, D]
-    twice.
-    """
-    o_d = tl.arange(0, D)
+    """cos and sin of each row's time: [B, D / 2] each."""
     b_time = tl.maximum(tl.load(time + o_row, mask=m_row, other=0), 0)  # [B]
-    o_turn = b_time[:, None] * (D // 2) + (o_d % (D // 2))[None, :]
-    sign = tl.where(o_d < D // 2, -1.0, 1.0)[None, :]
-    b_cos, b_sin = tl.load(cos + o_turn), tl.load(sin + o_turn)
-    return b_cos, b_sin * sign.to(b_sin.dtype)
+    o_turn = b_time[:, None] * (D // 2) + tl.arange(0, D // 2)[None, :]
+    return tl.load(cos + o_turn), tl.load(sin + o_turn)
 
 
 @triton.jit
-def load_rotated(
-    qkv,
-    cos,
-    sin,
-    time,
-    i_part,
-    i_head,
-    o_row,
-    m_row,
-    H: tl.constexpr,
-    D: tl.constexpr,
-    SWAPPED: tl.constexpr,
-):
-    """Queries (i_part 0) or keys (1), rotated, in the tables' dtype: [B, D].
-
-    SWAPPED: features i and i + D / 2 exchanged; its products give what the
-    inverse rotation of a product needs, without moving a product between threads.
+def load_rotated(qkv, b_cos, b_sin, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr):
+    """Queries (i_part 0) or keys (1), rotated by load_rotations' angles, in their dtype: [B, D],
+    zeros where masked.
     """
-    o_d = tl.arange(0, D)
     base = (o_row.to(tl.int64) * 3 + i_part) * (H * D) + i_head * D  # [B]
-    partner = (o_d + D // 2) % D
-    b_x = tl.load(qkv + base[:, None] + o_d[None, :], mask=m_row[:, None], other=0.0)
-    b_p = tl.load(qkv + base[:, None] + partner[None, :], mask=m_row[:, None], other=0.0)
-    b_cos, b_sin = load_rotations(cos, sin, time, o_row, m_row, D)
-    if SWAPPED:
-        return b_p.to(b_cos.dtype) * b_cos - b_x.to(b_cos.dtype) * b_sin
-    return b_x.to(b_cos.dtype) * b_cos + b_p.to(b_cos.dtype) * b_sin
+    pointers = qkv + base[:, None] + tl.arange(0, D // 2)[None, :]
+    b_lo = tl.load(pointers, mask=m_row[:, None], other=0.0).to(b_cos.dtype)
+    b_hi = tl.load(pointers + D // 2, mask=m_row[:, None], other=0.0).to(b_cos.dtype)
+    pair = tl.join(b_lo * b_cos - b_hi * b_sin, b_hi * b_cos + b_lo * b_sin)  # [B, D / 2, 2]
+    return tl.reshape(tl.permute(pair, (0, 2, 1)), (o_row.shape[0], D))
+
+
+@triton.jit
+def store_rotated_back(
+    grad_qkv, b, b_cos, b_sin, i_part, i_head, o_row, m_row, H: tl.constexpr, D: tl.constexpr
+):
+    """The gradient b [B, D] of what load_rotated gave, as that of what it loaded."""
+    base = (o_row.to(tl.int64) * 3 + i_part) * (H * D) + i_head * D  # [B]
+    pointers = grad_qkv + base[:, None] + tl.arange(0, D // 2)[None, :]
+    b_lo, b_hi = tl.split(tl.permute(tl.reshape(b, (o_row.shape[0], 2, D // 2)), (0, 2, 1)))
+    TYPE: tl.constexpr = grad_qkv.dtype.element_ty
+    tl.store(pointers, (b_lo * b_cos + b_hi * b_sin).to(TYPE), mask=m_row[:, None])
+    tl.store(pointers + D // 2, (b_hi * b_cos - b_lo * b_sin).to(TYPE), mask=m_row[:, None])

@@ -19,10 +19,12 @@ from slim_kernels.runtime.launch import (
 # The packages of kernels: adding one to the table compiles its launches.
 OPS = (
     "attention.triton_kernels",
+    "attention.triton_whole",
     "embed_tokens.triton_kernels",
     "feed_forward.triton_kernels",
     "linear.triton_kernels",
     "prototype_loss.triton_kernels",
+    "prototype_loss.triton_sweeps",
     "runtime.triton_layer_norm",
 )
 KERNELS: dict[str, KernelSpec] = {
@@ -86,7 +88,7 @@ class Case:
             f"{name}={value}" for name, value in self.constants.items() if name != "PRECISION"
         )
         stream = self.pointer(
-            next(n for n in ("residual", "x", "qkv", "values") if n in self.types)
+            next(n for n in ("residual", "x", "qkv", "values", "logits") if n in self.types)
         )
         constants += " wide" * self.wide
         return (
@@ -197,7 +199,9 @@ def sample() -> list[Case]:
         groups.setdefault((case.kernel, case.architecture), []).append(case)
     chosen = []
     for number, group in enumerate(groups.values()):
-        group.sort(key=lambda case: case.constants["D"])  # as they come among those of one size
+        group.sort(
+            key=lambda case: case.constants.get("D", 0)
+        )  # as they come among those of one size
         place = 0.618 * number % 1  # steps by the golden ratio are spread evenly
         chosen.append(group[int(place**2 * len(group))])
     return chosen

@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import MockTensor, driver
 
 from slim_kernels.check.cases import DEVICES, KERNELS, Case
-from slim_kernels.runtime.launch import Architecture
+from slim_kernels.runtime.launch import COMPILED_WITH, Architecture
 
 TORCH_TYPES = {
     "bf16": torch.bfloat16,
@@ -91,7 +91,7 @@ def compile_kernel(case: Case) -> Any:
     before = driver._active  # driver.active would look for a GPU
     driver.set_active(AbsentDevice(case.architecture))
     function = KERNELS[case.kernel].function
-    options = {"num_warps": case.warps, "num_stages": case.stages}
+    options = {"num_warps": case.warps, "num_stages": case.stages, **COMPILED_WITH}
     try:
         return function.warmup(**arguments(case), grid=(1,), **options)
     finally:

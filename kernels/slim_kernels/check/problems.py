@@ -1,5 +1,6 @@
 """Small inputs of every op that together reach every launch on file, with their float64 oracle."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,8 @@ from slim_kernels.linear import reference as linear_reference
 from slim_kernels.prototype_loss.reference import prototype_loss as prototype_reference
 
 EPS = 1e-6
-# one token, and lengths at the edges of tiles of 32 and 64
-SHORT, LONG = (1, 31, 32), (1, 64, 65, 130)
+# buckets of one token, and of lengths at the edges of tiles and of what one launch takes
+SHORT, LONG = ((1, 31, 32),), ((1, 33, 64), (65, 1), (130,), (257,))
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,13 @@ def problems(every: bool) -> Iterator[Problem]:
                 if every or (mask, index) == ((number % 2 == 0), (number // 2 % 2 == 0)):
                     yield _embed_tokens(width, mask, index)
     for width in widths if every else (64, 192, 256):
-        yield _prototype_loss(33, 33, width, 130, targets=0)
-        yield _prototype_loss(70, 40, width, 65, targets=2)
+        for budget in (0, 1 << 30):
+            yield _prototype_loss(33, 33, width, 130, 0, budget)
+            yield _prototype_loss(70, 40, width, 65, 2, budget)
 
 
-def _attention(head: int, lengths: tuple[int, ...], with_visible: bool) -> Problem:
+def _attention(head: int, buckets: tuple[tuple[int, ...], ...], with_visible: bool) -> Problem:
+    lengths = list(itertools.chain(*buckets))
     total = sum(lengths)
     cu_seqlens = torch.tensor((0, *lengths)).cumsum(0).to(torch.int32)
     # a sequence's first token stands for CLS, which is not rotated
@@ -77,6 +80,7 @@ def _attention(head: int, lengths: tuple[int, ...], with_visible: bool) -> Probl
     if with_visible:
         visible = torch.rand(total) < 0.4
         visible[cu_seqlens[:-1].long()] = True
+    numbers = [number for bucket in buckets for number in (len(bucket), max(bucket))]
     options: dict[str, Any] = {
         "cu_seqlens": cu_seqlens,
         "max_seqlen": max(lengths),
@@ -86,7 +90,7 @@ def _attention(head: int, lengths: tuple[int, ...], with_visible: bool) -> Probl
     return Problem(
         "packed_attention",
         f"lengths {', '.join(map(str, lengths))} heads of {head}" + " visible" * with_visible,
-        partial(packed_attention, **options),
+        partial(packed_attention, **options, buckets=numbers),
         partial(attention_reference, **options),
         [torch.randn(total, 3, 2, head, dtype=torch.float64)],
     )
@@ -165,7 +169,7 @@ def _embed_tokens(width: int, with_mask: bool, with_index: bool) -> Problem:
 
 
 def _prototype_loss(
-    students: int, teachers: int, width: int, prototypes: int, targets: int
+    students: int, teachers: int, width: int, prototypes: int, targets: int, budget: int
 ) -> Problem:
     target = torch.randint(teachers, (students, targets)) if targets else None
     weight = torch.rand(students) + 0.5
@@ -173,8 +177,9 @@ def _prototype_loss(
     options: dict[str, Any] = {"target": target, "student_temp": 0.1, "teacher_temp": 0.05}
     return Problem(
         "prototype_loss",
-        f"{students} x {teachers} rows of {width}, {prototypes} prototypes, {targets} targets",
-        partial(prototype_loss, weight=weight, **options),
+        f"{students} x {teachers} rows of {width}, {prototypes} prototypes, {targets} targets"
+        + " stored" * (budget > 0),
+        partial(prototype_loss, weight=weight, logits_budget=budget, **options),
         partial(prototype_reference, weight=weight.double(), iterations=3, **options),
         [
             F.normalize(torch.randn(rows, width, dtype=torch.float64), dim=-1)

@@ -11,8 +11,9 @@ each give the recipe's. For each launch the model then takes the slowest of
   each region of it (a loop's body, or what is outside) run as often as that region of the PTX;
   otherwise of the PTX ("counted in PTX"). Shared memory: wavefronts of 128 bytes with bank
   conflicts, and the operands that wgmma reads there;
-- L2: each 32-byte sector once a block (a first-level cache that never evicts and serves one block);
-- DRAM: each sector once a launch (a second-level cache that never evicts), at 90 % of the peak,
+- L2: each 32-byte sector that is loaded once a block (a first-level cache that never evicts and
+  serves one block), and so each that is stored;
+- DRAM: the same once a launch (a second-level cache that never evicts), at 90 % of the peak,
   which copies reach (the spec's 4.3 of 4.8 TB/s);
 - latency: programs one after the other on an SM / those that fit at once (by registers, shared
   memory, warps) x the clocks of one alone: the longest chain of dependent instructions through each

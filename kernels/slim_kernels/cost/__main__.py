@@ -114,15 +114,16 @@ def _print_device(
                 print(f"{problem.op}, {name}: {error}")
                 continue
             print("\n".join(lines(rows[-1], "")))
-    for op in dict.fromkeys(row["op"] for row in rows):
+    for op, kind in dict.fromkeys((row["op"], row["kind"]) for row in rows):
         is_recorded = (
-            options.rows in (None, [ROWS])
+            options.rows in (None, [ROWS]) and kind == "stored"
             if op == "prototype_loss"
             else (options.batch == RECORDED_BATCH)
         )
         measured = measured_microseconds(options.records, device, op) if is_recorded else None
         seen = "none" if measured is None else f"{measured:,.0f}"
-        print("\n".join(lines(add_passes([row for row in rows if row["op"] == op]), seen)))
+        added = add_passes([row for row in rows if (row["op"], row["kind"]) == (op, kind)])
+        print("\n".join(lines(added, seen)))
     step = sum(row["microseconds"] * row["calls_a_step"] for row in rows) / 1e3
     print(
         f"these ops in a training step of {options.batch} samples, predicted: {step:,.1f} ms",

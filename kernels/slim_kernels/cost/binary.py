@@ -17,6 +17,7 @@ from triton.backends.nvidia.compiler import CUDABackend
 
 from slim_kernels.cost.pipes import sass_pipe
 from slim_kernels.cost.regions import find_loops
+from slim_kernels.runtime.launch import COMPILED_WITH
 
 _LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*)", re.M)
 
@@ -45,7 +46,7 @@ def assemble(kernel: Any) -> Binary:
 @lru_cache
 def _assemble(ptx: str, capability: int, warps: int, stages: int) -> Binary:
     backend = CUDABackend(GPUTarget("cuda", capability, 32))
-    options = backend.parse_options({"num_warps": warps, "num_stages": stages})
+    options = backend.parse_options({"num_warps": warps, "num_stages": stages, **COMPILED_WITH})
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(backend.make_cubin(ptx, {}, options, capability))

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import slim_kernels
+from slim_kernels.prototype_loss import LOGITS_BUDGET
 
 WIDTH, HEADS, HIDDEN, PROTOTYPES, ROWS, LAYERS = 256, 8, 688, 65_536, 26_880, 8
+COLUMN_SPLITS = 16  # of a stored matrix of PROTOTYPES columns: triton_passes.ENOUGH_SWEEPS / 64
 JOINTS, PREFIX, PATCH, BATCH, MASKED = 25, 5, 8, 768, 140
 VIEWS = {64: 2, 32: 2, 16: 4, 8: 2}
 """Frames of a view -> student views of a sample; the teacher sees the longest."""
@@ -52,6 +54,8 @@ class Problem:
     """Constants of the op's plan that have another value while it runs at small sizes: the name,
     and which of `sizes` is the value, or None: 1.
     """
+    kind: str = ""
+    """Which of several ways to compute the op this is."""
 
     @contextmanager
     def planned(self, sizes: tuple[int, ...]) -> Iterator[None]:
@@ -130,20 +134,62 @@ def _embed_tokens(samples: int, programs: int = 0) -> Run:
     return (lambda: slim_kernels.embed_tokens(clips, masks, *parameters)), parameters
 
 
-def _prototype_loss(rows: int, prototypes: int) -> Run:
-    student, teacher, own, others = (
-        F.normalize(torch.randn(n, WIDTH), dim=-1) for n in (rows, rows, prototypes, prototypes)
-    )
-    differentiated = [student.requires_grad_(), own.requires_grad_()]
-    return (
-        lambda: slim_kernels.prototype_loss(
-            student, own, teacher, others, student_temp=0.1, teacher_temp=0.05
+def _prototype_loss(budget: int | None) -> Callable[..., Run]:
+    """budget: bytes of stored logits; None: PyTorch's operations with every logit in memory, as a
+    careful implementation has them (cosines in float16, sums in float32).
+    """
+
+    def build(rows: int, prototypes: int, splits: int) -> Run:
+        student, teacher, own, others = (
+            F.normalize(torch.randn(n, WIDTH), dim=-1) for n in (rows, rows, prototypes, prototypes)
         )
-    ), differentiated
+        tensors = [student.requires_grad_(), own.requires_grad_(), teacher, others]
+        if budget is None:
+            return (lambda: _eager_prototype_loss(*tensors)), tensors[:2]
+        return (
+            lambda: slim_kernels.prototype_loss(
+                *tensors, student_temp=0.1, teacher_temp=0.05, logits_budget=budget
+            )
+        ), tensors[:2]
+
+    return build
+
+
+def _eager_prototype_loss(student: Tensor, own: Tensor, teacher: Tensor, others: Tensor) -> Tensor:
+    assignment = torch.exp((teacher.half() @ others.half().t()).float() / 0.05)
+    rows, columns = assignment.shape
+    for _ in range(3):
+        assignment /= assignment.sum(0, keepdim=True) * columns
+        assignment /= assignment.sum(1, keepdim=True) * rows
+    scores = (student.half() @ own.half().t()).float() / 0.1
+    return -(assignment * rows * F.log_softmax(scores, dim=-1)).sum()
+
+
+def _prototype_losses(number: int, share: float) -> Iterator[Problem]:
+    """Each way to compute it at `number` rows; share: calls of a step of the one that is taken."""
+    # teacher's and student's logits, and two products of their gradients
+    operations = 4 * 2.0 * number * PROTOTYPES * WIDTH
+    moved = 4.0 * WIDTH * (3 * number + 3 * PROTOTYPES)
+    passes = "slim_kernels.prototype_loss.triton_passes"
+    plan = {f"{passes}.MOST_SPLITS": None, f"{passes}.MOST_PARTS": 2}
+    for kind, budget in (("stored", LOGITS_BUDGET), ("streamed", 0), ("eager", None)):
+        is_taken = kind == ("stored" if 2 * number * PROTOTYPES <= LOGITS_BUDGET else "streamed")
+        yield Problem(
+            "prototype_loss",
+            f"{number:,} x {PROTOTYPES:,} {kind}",
+            (number, PROTOTYPES, COLUMN_SPLITS),
+            ((128, 256), (1024, 2048) if kind == "stored" else (128, 256), (1, 2)),
+            _prototype_loss(budget),
+            {"forward": (operations, moved), "backward": (0.0, 0.0)},
+            dict.fromkeys(("forward", "backward"), share if is_taken else 0),
+            plan,
+            kind,
+        )
 
 
 def problems(batch: int = BATCH, rows: tuple[int, ...] = (ROWS,)) -> list[Problem]:
-    """All ops of a training step of `batch` samples; the prototype loss at each number of rows.
+    """All ops of a training step of `batch` samples; the prototype loss at each number of rows, in
+    one chunk of the student's logits.
 
     Streams are float32 and products bfloat16, as under autocast.
     """
@@ -191,7 +237,7 @@ def problems(batch: int = BATCH, rows: tuple[int, ...] = (ROWS,)) -> list[Proble
             "embed_tokens",
             f"{tokens:,} tokens",
             (batch, 256),
-            ((1, 2), (2, 4)),
+            ((4, 8), (2, 4)),
             _embed_tokens,
             {
                 "forward": (products, clips + 4.0 * d * tokens),
@@ -202,20 +248,6 @@ def problems(batch: int = BATCH, rows: tuple[int, ...] = (ROWS,)) -> list[Proble
         )
     )
     for place, number in enumerate(rows):
-        # teacher's and student's logits, and two products of their gradients
-        operations = 4 * 2.0 * number * PROTOTYPES * d
-        moved = 4.0 * d * (3 * number + 3 * PROTOTYPES)
-        found.append(
-            Problem(
-                "prototype_loss",
-                f"{number:,} x {PROTOTYPES:,}",
-                (number, PROTOTYPES),
-                ((128, 256), (128, 256)),
-                _prototype_loss,
-                {"forward": (operations, moved), "backward": (0.0, 0.0)},
-                # of a step's masked tokens; several numbers of rows are one loss
-                dict.fromkeys(("forward", "backward"), 0 if place else MASKED * batch / number),
-                {"slim_kernels.prototype_loss.triton_passes.ENOUGH_PROGRAMS": None},
-            )
-        )
+        # of a step's masked tokens; several numbers of rows are one loss
+        found += _prototype_losses(number, 0 if place else MASKED * batch / number)
     return found

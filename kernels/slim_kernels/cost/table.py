@@ -51,6 +51,7 @@ def predict_pass(problem: Problem, name: str, found: Pass, device: Device) -> di
         "device": device.name,
         "op": problem.op,
         "case": problem.case,
+        "kind": problem.kind,
         "pass": name,
         "microseconds": total,
         "floor": 1e6 * max(operations / ceiling, size / rate),
@@ -70,7 +71,11 @@ def add_passes(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """All passes of an op as one row."""
     total = {name: sum(row[name] for row in rows) for name in ("microseconds", "floor")}
     share = sum(row["tensor_share"] * row["microseconds"] for row in rows) / total["microseconds"]
-    words = {"op": rows[0]["op"], "case": "all", "pass": "forward and backward"}
+    words = {
+        "op": rows[0]["op"],
+        "case": f"all {rows[0]['kind']}".strip(),
+        "pass": "forward and backward",
+    }
     return {**words, **total, "tensor_share": share, "launches": [], "torch": 0.0}
 
 

@@ -48,7 +48,8 @@ class Work:
     TYPE: floating-point operations; shared: wavefronts and, in the same unit, what wgmma reads;
     wavefronts, least wavefronts: of instructions that load and store, and what they would be if
     whole warps met no bank conflict; requests, sectors: of global memory; fetched, touched: bytes
-    of sectors once a program and once a launch; alone: clocks of each program with an SM to itself.
+    of sectors loaded and stored, once a program and once a launch; alone: clocks of each program
+    with an SM to itself.
     """
 
 

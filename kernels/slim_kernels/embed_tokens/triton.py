@@ -9,13 +9,21 @@ from torch import Tensor
 
 from slim_kernels.embed_tokens.triton_kernels import embed_backward_kernel, embed_kernel
 from slim_kernels.runtime.launch import architecture, float32_precision, launch
-from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
+from slim_kernels.runtime.registration import (
+    cast_under_autocast,
+    count_flops,
+    differentiate,
+    empty_gradients,
+    kernel_op,
+)
 from slim_kernels.runtime.target import runs_on_gpu
 from slim_kernels.runtime.triton_layer_norm import exact
 from slim_kernels.runtime.triton_rows import padded
 
 # Programs that share the tokens of the gradients' sums.
 MOST_PROGRAMS = 256
+# Of a launch, whose tokens are counted in int32.
+MOST_TOKENS = 2**31 - 1
 
 
 def _precision(x: Tensor) -> str:
@@ -26,20 +34,32 @@ def _precision(x: Tensor) -> str:
 def _groups(
     clips: Sequence[Tensor], masks: Sequence[Tensor], patch: int, prefix: int
 ) -> Iterator[tuple[Tensor, Tensor | None, dict[str, int]]]:
-    """Each group's clips, mask (None for an empty one) and numbers; `start`: its first token if
-    none is left out.
+    """Each group's clips, mask (None for an empty one) and numbers; `start` and `count`: its first
+    token and how many it has, if none is left out. One of more than MOST_TOKENS comes in parts.
     """
     start = 0
-    for x, mask in zip(clips, masks, strict=True):
-        count, frames, joints, _ = x.shape
-        steps = frames // patch
-        strides = dict(zip(("s_n", "s_t", "s_v", "s_c"), x.stride(), strict=True))
-        yield (
-            x,
-            mask.contiguous() if mask.numel() else None,
-            {"start": start, "clips": count, "steps": steps, **strides},
-        )
-        start += count * (prefix + steps * joints)
+    for whole, masked in zip(clips, masks, strict=True):
+        steps = whole.shape[1] // patch
+        length = prefix + steps * whole.shape[2]
+        most = max(MOST_TOKENS // max(length, 1), 1)
+        for begin in range(0, len(whole), most):
+            x = whole[begin : begin + most]
+            count = len(x) * length
+            strides = dict(zip(("s_n", "s_t", "s_v", "s_c"), x.stride(), strict=True))
+            yield (
+                x,
+                masked[begin : begin + most].contiguous() if masked.numel() else None,
+                {"start": start, "count": count, "steps": steps, **strides},
+            )
+            start += count
+
+
+def _own_rows(packed: Tensor, index: Tensor | None, numbers: dict[str, int]) -> Tensor:
+    """The rows of packed tokens (total, D) that a group's are among: its own range where none is
+    left out; where the index only, on the device, knows, all.
+    """
+    start, count = numbers["start"], numbers["count"]
+    return packed if index is not None else packed[start : start + count]
 
 
 def full_length(clips: Sequence[Tensor], patch: int, prefix: int) -> int:
@@ -65,20 +85,20 @@ def embed_tokens(
     total = full_length(clips, patch, len(prefix)) if index is None else len(index)
     tile = launch("embed", joints.device, width)
     weight, bias, mask_token, joints, prefix = exact(weight, bias, mask_token, joints, prefix)
-    out = joints.new_empty(total, width, dtype=dtype)
-    if total:
-        for x, mask, numbers in _groups(clips, masks, patch, len(prefix)):
-            embed_kernel[triton.cdiv(total, tile["BM"]),](
+    table = torch.cat([joints + bias, joints + mask_token, prefix])
+    index = None if index is None else index.contiguous()
+    out = table.new_empty(total, width, dtype=dtype)
+    for x, mask, numbers in _groups(clips, masks, patch, len(prefix)):
+        rows = _own_rows(out, index, numbers)
+        if len(rows):
+            embed_kernel[triton.cdiv(len(rows), tile["BM"] * tile["BLOCKS"]),](
                 x,
                 x if mask is None else mask,
-                x if index is None else index.contiguous(),
+                x if index is None else index,
                 weight,
-                bias,
-                mask_token,
-                joints,
-                prefix,
-                out,
-                total,
+                table,
+                rows,
+                len(rows),
                 **numbers,
                 D=width,
                 DP=padded(width),
@@ -123,29 +143,30 @@ def embed_tokens_backward(
     joints: Tensor,
     prefix: Tensor,
     index: Tensor | None,
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of weight, bias, mask_token, joints and prefix."""
+    """Gradients of weight, bias, mask_token, joints and prefix; empty where they are not wanted."""
     grad = grad.contiguous()
     (width, channels, patch), count, registers = weight.shape, len(joints), len(prefix)
     size = channels * patch
     features = size + 2 + count + registers
     tile = launch("embed_backward", grad.device, width)
-    span = triton.cdiv(triton.cdiv(len(grad), MOST_PROGRAMS), tile["BM"]) * tile["BM"]
-    programs = triton.cdiv(len(grad), span) if span else 0
     dtype = torch.promote_types(grad.dtype, torch.float32)
-    parts = grad.new_empty(len(clips), programs, features, width, dtype=dtype)
-    if programs:
-        for part, (x, mask, numbers) in zip(
-            parts, _groups(clips, masks, patch, registers), strict=True
-        ):
+    index = None if index is None else index.contiguous()
+    parts = [grad.new_zeros(1, features, width, dtype=dtype)]
+    for x, mask, numbers in _groups(clips, masks, patch, registers):
+        rows = _own_rows(grad, index, numbers)
+        programs = min(triton.cdiv(len(rows), tile["BM"]), MOST_PROGRAMS)
+        part = grad.new_empty(programs, features, width, dtype=dtype)
+        parts.append(part)
+        if programs:
             embed_backward_kernel[programs, triton.cdiv(features, tile["BF"])](
-                grad,
+                rows,
                 x,
                 x if mask is None else mask,
-                x if index is None else index.contiguous(),
+                x if index is None else index,
                 part,
-                len(grad),
-                span,
+                len(rows),
                 **numbers,
                 D=width,
                 DP=padded(width),
@@ -159,40 +180,38 @@ def embed_tokens_backward(
                 PRECISION=_precision(x),
                 **tile,
             )
-    w, b, m, j, p = parts.sum((0, 1)).split([size, 1, 1, count, registers])
-    return (
-        w.t().contiguous().view(width, channels, patch).to(weight.dtype),
-        b[0].to(bias.dtype, copy=True),
-        m[0].to(mask_token.dtype, copy=True),
-        j.to(joints.dtype, copy=True),
-        p.to(prefix.dtype, copy=True),
-    )
+    sums = torch.stack([part.sum(0) for part in parts]).sum(0).split([size, 1, 1, count, registers])
+    shapes = ((width, channels, patch), (width,), (width,), joints.shape, prefix.shape)
+    inputs = (weight, bias, mask_token, joints, prefix)
+    return tuple(
+        (total.t() if part is weight else total)
+        .reshape(shape)
+        .to(part.dtype, copy=True, memory_format=torch.contiguous_format)
+        if is_wanted
+        else grad.new_empty(0)
+        for total, shape, part, is_wanted in zip(sums, shapes, inputs, wanted, strict=True)
+    )  # type: ignore[return-value]
 
 
 @embed_tokens_backward.register_fake
 def _(
-    grad: Tensor, clips: Sequence[Tensor], masks: Sequence[Tensor], *parameters: Any
+    grad: Tensor, clips: Sequence[Tensor], masks: Sequence[Tensor], *others: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.empty_like(v, memory_format=torch.contiguous_format) for v in parameters[:-1]
-    )
+    return empty_gradients(others[:5], others[-1], grad)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     clips, masks, *parameters = inputs
+    ctx.set_materialize_grads(False)
     ctx.groups = len(clips)
     ctx.save_for_backward(*clips, *masks, *parameters)
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
     saved, n = ctx.saved_tensors, ctx.groups
-    clips, masks = list(saved[:n]), list(saved[n : 2 * n])
-    return (
-        [None] * n,
-        [None] * n,
-        *embed_tokens_backward(grad, clips, masks, *saved[2 * n :]),
-        None,
-    )
+    arguments = (list(saved[:n]), list(saved[n : 2 * n]), *saved[2 * n :])
+    found = differentiate(embed_tokens_backward, ctx.needs_input_grad[2:7], grad, *arguments)
+    return [None] * n, [None] * n, *found, None
 
 
 def _flops(clips: Sequence[Tensor], weight: Tensor) -> int:

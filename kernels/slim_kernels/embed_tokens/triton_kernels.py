@@ -14,23 +14,27 @@ import triton
 import triton.language as tl
 
 from slim_kernels.runtime.launch import KernelSpec
-from slim_kernels.runtime.triton_rows import WIDTHS, load_feature, load_rows, padded, store_rows
+from slim_kernels.runtime.triton_rows import WIDTHS, load_rows, padded, store_rows
 
 
 @triton.jit
 def locate_tokens(
-    index, o_m, m_m, start, length, clips, V: tl.constexpr, R: tl.constexpr, INDEX: tl.constexpr
+    index, o_m, m_m, start, count, length, V: tl.constexpr, R: tl.constexpr, INDEX: tl.constexpr
 ):
-    """Where packed tokens come from: whether from this group of `clips` sequences of `length`, the
+    """Where rows come from: whether from this group's `count` tokens (sequences of `length`), the
     clip, its position in the sequence, and for patches the temporal token and the joint.
+
+    With an index it says which token a row is, counted over all groups, the group's from `start`
+    on; else rows are the group's tokens.
     """
-    o_r = tl.load(index + o_m, mask=m_m, other=-1) if INDEX else o_m.to(tl.int64)
-    o_r -= start
-    m_g = m_m & (o_r >= 0) & (o_r < clips * length)
-    o_r = tl.where(m_g, o_r, 0)
+    o_r = o_m
+    if INDEX:
+        o_i = tl.load(index + o_m, mask=m_m, other=-1) - start
+        m_m = m_m & (o_i >= 0) & (o_i < count)
+        o_r = tl.where(m_m, o_i, 0).to(tl.int32)
     o_c, o_j = o_r // length, o_r % length
     o_q = tl.maximum(o_j - R, 0)
-    return m_g, o_c, o_j, o_q // V, o_q % V
+    return m_m, o_c, o_j, o_q // V, o_q % V
 
 
 @triton.jit
@@ -42,27 +46,28 @@ def load_masked(mask, m_patch, o_c, o_t, o_v, steps, V: tl.constexpr, MASK: tl.c
 
 
 @triton.jit
-def coordinate_offsets(o_c, o_t, o_v, o_k, s_n, s_t, s_v, s_c, P: tl.constexpr):
-    """Offsets of coordinate o_k = channel · P + frame of patches, all int64 and of one shape after
-    broadcasting.
-    """
-    return o_c * s_n + (o_t * P + o_k % P) * s_t + o_v * s_v + (o_k // P).to(tl.int64) * s_c
+def patch_offsets(o_c, o_t, o_v, s_n, s_t, s_v, P: tl.constexpr):
+    """Where patches begin, in int64."""
+    return o_c.to(tl.int64) * s_n + (o_t * P).to(tl.int64) * s_t + o_v.to(tl.int64) * s_v
 
 
-@triton.jit(do_not_specialize=["total", "start", "clips", "steps", "s_n", "s_t", "s_v", "s_c"])
+@triton.jit
+def coordinate_offsets(o_k, s_t, s_c, P: tl.constexpr):
+    """Where coordinate o_k = channel · P + frame lies in a patch, in int64."""
+    return (o_k % P).to(tl.int64) * s_t + (o_k // P).to(tl.int64) * s_c
+
+
+@triton.jit(do_not_specialize=["rows", "start", "count", "steps", "s_n", "s_t", "s_v", "s_c"])
 def embed_kernel(
     x,
     mask,
     index,
     weight,
-    bias,
-    mask_token,
-    joints,
-    prefix,
+    table,
     out,
-    total,
+    rows,
     start,
-    clips,
+    count,
     steps,
     s_n,
     s_t,
@@ -78,55 +83,53 @@ def embed_kernel(
     MASK: tl.constexpr,
     INDEX: tl.constexpr,
     BM: tl.constexpr,
+    BLOCKS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The packed tokens that come from one group of clips x (clips, steps · P, V, C) of any
-    strides.
+    """Those rows of out (rows, D) that come from one group of clips x (clips, steps · P, V, C) of
+    any strides: weight · coordinates + a row of the table (2 V + R, D), which holds for each joint
+    what is added to its patches and what its hidden patches are, then the prefix.
+
+    A program takes BLOCKS blocks of rows, so that the weight is loaded once for all of them.
     """
-    ACC: tl.constexpr = bias.dtype.element_ty
-    o_m = tl.program_id(0) * BM + tl.arange(0, BM)
+    ACC: tl.constexpr = table.dtype.element_ty
     o_d, o_k = tl.arange(0, DP), tl.arange(0, KP)
-    m_g, o_c, o_j, o_t, o_v = locate_tokens(
-        index, o_m, o_m < total, start, R + steps * V, clips, V, R, INDEX
-    )
-    if tl.max(m_g.to(tl.int32), 0) > 0:
-        m_patch = m_g & (o_j >= R)
-        m_hidden = load_masked(mask, m_patch, o_c, o_t, o_v, steps, V, MASK)
-        m_seen = m_patch & (m_hidden == 0)
-        m_d = (o_d < D)[None, :]
-        offsets = coordinate_offsets(
-            o_c[:, None], o_t[:, None], o_v[:, None], o_k[None, :], s_n, s_t, s_v, s_c, P
+    m_w = (o_d < D)[None, :] & (o_k < K)[:, None]
+    b_w = tl.load(weight + o_d[None, :] * K + o_k[:, None], mask=m_w, other=0.0)  # [KP, DP]
+    o_coordinate = coordinate_offsets(o_k, s_t, s_c, P)[None, :]
+    for block in range(BLOCKS):
+        first = (tl.program_id(0) * BLOCKS + block) * BM
+        o_m = first + tl.arange(0, BM)
+        m_g, o_c, o_j, o_t, o_v = locate_tokens(
+            index, o_m, o_m < rows, start, count, R + steps * V, V, R, INDEX
         )
-        b_x = tl.load(x + offsets, mask=m_seen[:, None] & (o_k < K)[None, :], other=0.0)  # [BM, KP]
-        # [KP, DP]
-        b_w = tl.load(
-            weight + o_d[None, :] * K + o_k[:, None], mask=m_d & (o_k < K)[:, None], other=0.0
-        )
-        b_y = tl.dot(
-            b_x.to(b_w.dtype), b_w, input_precision=PRECISION, out_dtype=ACC
-        ) + load_feature(bias, D, DP)
-        b_y = tl.where(m_hidden[:, None], load_feature(mask_token, D, DP), b_y)
-        b_y += tl.load(
-            joints + o_v[:, None] * D + o_d[None, :], mask=m_patch[:, None] & m_d, other=0.0
-        )
-        m_prefix = (m_g & (o_j < R))[:, None]
-        b_p = tl.load(prefix + o_j[:, None] * D + o_d[None, :], mask=m_prefix & m_d, other=0.0)
-        store_rows(out, tl.where(m_prefix, b_p, b_y), tl.program_id(0) * BM, m_g, D, DP, BM)
+        is_any = tl.max(m_g.to(tl.int32), 0) > 0 if INDEX else first < rows
+        if is_any:
+            m_patch = m_g & (o_j >= R)
+            m_hidden = load_masked(mask, m_patch, o_c, o_t, o_v, steps, V, MASK)
+            m_x = (m_patch & (m_hidden == 0))[:, None] & (o_k < K)[None, :]
+            o_patch = patch_offsets(o_c, o_t, o_v, s_n, s_t, s_v, P)[:, None]
+            b_x = tl.load(x + o_patch + o_coordinate, mask=m_x, other=0.0)  # [BM, KP]
+            o_row = tl.where(m_patch, tl.where(m_hidden, V + o_v, o_v), 2 * V + o_j)
+            b_y = tl.load(
+                table + (o_row[:, None] * D + o_d[None, :]),
+                mask=m_g[:, None] & (o_d < D)[None, :],
+                other=0.0,
+            )
+            b_y += tl.dot(b_x.to(b_w.dtype), b_w, input_precision=PRECISION, out_dtype=ACC)
+            store_rows(out, b_y, first, m_g, D, DP, BM)
 
 
-@triton.jit(
-    do_not_specialize=["total", "span", "start", "clips", "steps", "s_n", "s_t", "s_v", "s_c"]
-)
+@triton.jit(do_not_specialize=["rows", "start", "count", "steps", "s_n", "s_t", "s_v", "s_c"])
 def embed_backward_kernel(
     grad,
     x,
     mask,
     index,
     parts,
-    total,
-    span,
+    rows,
     start,
-    clips,
+    count,
     steps,
     s_n,
     s_t,
@@ -145,36 +148,36 @@ def embed_backward_kernel(
     BF: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """parts (programs, F, D): Aᵀ g over this program's `span` tokens, for BF of the F = K + 2 + V +
-    R features of A.
+    """parts (programs, F, D): Aᵀ g over this program's rows of one group, for BF of the F = K + 2 +
+    V + R features of A. Programs take blocks of rows in turn, so that a group's tokens, which
+    neighbour each other, are everyone's.
     """
     i_p, i_f = tl.program_id(0), tl.program_id(1)
     ACC: tl.constexpr = parts.dtype.element_ty
     o_d, o_f = tl.arange(0, DP), i_f * BF + tl.arange(0, BF)
-    o_k = tl.minimum(o_f, K - 1)[:, None]
+    o_coordinate = coordinate_offsets(tl.minimum(o_f, K - 1), s_t, s_c, P)[:, None]
     b_parts = tl.zeros([BF, DP], ACC)
-    end = tl.minimum((i_p + 1) * span, total)
-    for first in range(i_p * span, end, BM):
+    for first in range(i_p * BM, rows, tl.num_programs(0) * BM):
         o_m = first + tl.arange(0, BM)
         m_g, o_c, o_j, o_t, o_v = locate_tokens(
-            index, o_m, o_m < end, start, R + steps * V, clips, V, R, INDEX
+            index, o_m, o_m < rows, start, count, R + steps * V, V, R, INDEX
         )
-        m_patch = m_g & (o_j >= R)
-        m_hidden = load_masked(mask, m_patch, o_c, o_t, o_v, steps, V, MASK)
-        m_seen = m_patch & (m_hidden == 0)
-        offsets = coordinate_offsets(
-            o_c[None, :], o_t[None, :], o_v[None, :], o_k, s_n, s_t, s_v, s_c, P
-        )
-        # [BF, BM]
-        b_a = tl.load(x + offsets, mask=m_seen[None, :] & (o_f < K)[:, None], other=0.0).to(ACC)
-        o_one = tl.where(m_hidden, K + 1, K)  # the feature of bias or mask token
-        o_which = tl.where(m_patch, K + 2 + o_v, K + 2 + V + o_j)  # the feature of joint or prefix
-        b_one = ((o_f[:, None] == o_one[None, :]) & m_patch[None, :]) | (
-            (o_f[:, None] == o_which[None, :]) & m_g[None, :]
-        )
-        b_a = tl.where(b_one, 1.0, b_a)
-        b_g = load_rows(grad, first, m_g, D, DP, BM).to(ACC)  # [BM, DP]
-        b_parts += tl.dot(b_a, b_g, input_precision=PRECISION, out_dtype=ACC)
+        is_any = tl.max(m_g.to(tl.int32), 0) > 0 if INDEX else True
+        if is_any:
+            m_patch = m_g & (o_j >= R)
+            m_hidden = load_masked(mask, m_patch, o_c, o_t, o_v, steps, V, MASK)
+            m_seen = m_patch & (m_hidden == 0)
+            o_patch = patch_offsets(o_c, o_t, o_v, s_n, s_t, s_v, P)[None, :]
+            m_x = m_seen[None, :] & (o_f < K)[:, None]
+            b_a = tl.load(x + o_patch + o_coordinate, mask=m_x, other=0.0).to(ACC)  # [BF, BM]
+            o_one = tl.where(m_hidden, K + 1, K)  # the feature of bias or mask token
+            o_which = tl.where(m_patch, K + 2 + o_v, K + 2 + V + o_j)  # of joint or prefix
+            b_one = ((o_f[:, None] == o_one[None, :]) & m_patch[None, :]) | (
+                (o_f[:, None] == o_which[None, :]) & m_g[None, :]
+            )
+            b_a = tl.where(b_one, 1.0, b_a)
+            b_g = load_rows(grad, first, m_g, D, DP, BM).to(ACC)  # [BM, DP]
+            b_parts += tl.dot(b_a, b_g, input_precision=PRECISION, out_dtype=ACC)
     offsets = (i_p.to(tl.int64) * F + o_f)[:, None] * D + o_d[None, :]
     tl.store(parts + offsets, b_parts, mask=(o_f < F)[:, None] & (o_d < D)[None, :])
 
@@ -208,20 +211,16 @@ _TYPES = {
     "mask": "i1",
     "index": "i64",
     "weight": "fp32",
-    "bias": "fp32",
-    "mask_token": "fp32",
-    "joints": "fp32",
-    "prefix": "fp32",
+    "table": "fp32",
     "out": "S",
     "grad": "S",
     "parts": "fp32",
 }
 _STRIDES = {"s_n": "i64", "s_t": "i64", "s_v": "i64", "s_c": "i64"}
 _SCALARS = {
-    "total": "i32",
-    "span": "i32",
+    "rows": "i32",
     "start": "i64",
-    "clips": "i32",
+    "count": "i32",
     "steps": "i32",
     **_STRIDES,
 }

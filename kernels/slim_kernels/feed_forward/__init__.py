@@ -29,7 +29,8 @@ def norm_swiglu(
     its residual.
 
     x (total, D), w12 (2 F, D), w3 (D, F) -> (total, D) in x's dtype. On the CPU it runs by chunks
-    of rows, in autocast's dtype where that is on.
+    of rows, in autocast's dtype where that is on. With eps = 0 rows without variance are normalised
+    to zeros.
     Raises: ValueError naming the argument that does not fit.
     """
     width, hidden = x.shape[-1], w3.shape[-1]
@@ -57,7 +58,7 @@ def norm_swiglu(
         from slim_kernels.feed_forward import triton  # only where triton is installed
 
         return triton.norm_swiglu(x, norm_weight, norm_bias, w12, b12, w3, b3, eps)
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if x.device.type == "cpu" and eps != 0 and not torch.compiler.is_compiling():
         dtype = product_dtype(x)
         with without_autocast(x):
             if is_gradient_free(x, norm_weight, norm_bias, w12, b12, w3, b3):

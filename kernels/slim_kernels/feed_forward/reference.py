@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from slim_kernels.runtime.layer_norm import layer_norm
+
 
 def norm_swiglu(
     x: Tensor,
@@ -15,6 +17,6 @@ def norm_swiglu(
     eps: float,
 ) -> Tensor:
     """x + w3 (SiLU(gate) · value) + b3, gate and value the halves of w12 LayerNorm(x) + b12."""
-    hidden = F.linear(F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps), w12, b12)
+    hidden = F.linear(layer_norm(x, norm_weight, norm_bias, eps), w12, b12)
     gate, value = hidden.chunk(2, -1)
     return x + F.linear(F.silu(gate) * value, w3, b3)

@@ -1,5 +1,6 @@
 """norm_swiglu as an op of Triton kernels: its launches, fake, backward, autocast and FLOPs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,13 @@ from slim_kernels.feed_forward.triton_kernels import (
     norm_swiglu_kernel,
 )
 from slim_kernels.runtime.launch import launch
-from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
+from slim_kernels.runtime.registration import (
+    cast_under_autocast,
+    count_flops,
+    differentiate,
+    empty_gradients,
+    kernel_op,
+)
 from slim_kernels.runtime.triton_layer_norm import exact, norm_gradients
 from slim_kernels.runtime.triton_rows import padded
 
@@ -69,16 +76,17 @@ def norm_swiglu_backward(
     w3: Tensor,
     b3: Tensor,
     eps: float,
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, gamma, beta, w12, b12, w3 and b3."""
+    """Gradients of x, gamma, beta, w12, b12, w3 and b3; empty where they are not wanted."""
     grad, x, w12, w3 = grad.contiguous(), x.contiguous(), w12.contiguous(), w3.contiguous()
     (rows, width), hidden = x.shape, w3.shape[1]
     wide_gamma, wide_beta, wide_b12 = exact(gamma, beta, b12)
     tile = launch("norm_swiglu_backward", x.device, width)
     programs = triton.cdiv(rows, tile["BM"])
-    normed, product, grad_hidden = (
-        w12.new_empty(rows, size) for size in (width, hidden, 2 * hidden)
-    )
+    low = grad if grad.dtype == w3.dtype else w3.new_empty(rows, width)
+    normed, grad_hidden = w12.new_empty(rows, width), w12.new_empty(rows, 2 * hidden)
+    product = w12.new_empty(rows, hidden) if wanted[5] else normed
     parts = wide_gamma.new_empty(programs, 2 * hidden)
     if programs:
         norm_swiglu_backward_kernel[programs,](
@@ -89,6 +97,7 @@ def norm_swiglu_backward(
             w12,
             wide_b12,
             w3,
+            low,
             normed,
             product,
             grad_hidden,
@@ -98,35 +107,38 @@ def norm_swiglu_backward(
             D=width,
             F=hidden,
             DP=padded(width),
+            PRODUCT=wanted[5],
             PRECISION="ieee",
             **tile,
         )
-    grad_x, grad_gamma, grad_beta = norm_gradients(
-        grad_hidden @ w12, x, gamma, beta, eps, grad, None
-    )
-    return (
-        grad_x,
-        grad_gamma,
-        grad_beta,
-        grad_hidden.t() @ normed,
-        parts.sum(0).to(b12.dtype),
-        grad.to(w3.dtype).t() @ product,
-        grad.sum(0).to(b3.dtype),
-    )
+    found = [x.new_empty(0) for _ in wanted]
+    if any(wanted[:3]):
+        found[:3] = norm_gradients(grad_hidden @ w12, x, gamma, beta, eps, grad, None, wanted[:3])
+    if wanted[3]:
+        found[3] = grad_hidden.t() @ normed
+    if wanted[4]:
+        found[4] = parts.sum(0).to(b12.dtype)
+    if wanted[5]:
+        found[5] = low.t() @ product
+    if wanted[6]:
+        found[6] = grad.sum(0).to(b3.dtype)
+    return tuple(found)  # type: ignore[return-value]
 
 
 @norm_swiglu_backward.register_fake
 def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(v, memory_format=torch.contiguous_format) for v in inputs[:-1])
+    return empty_gradients(inputs[:7], inputs[-1], grad)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:-1])
     ctx.eps = inputs[-1]
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*norm_swiglu_backward(grad, *ctx.saved_tensors, ctx.eps), None)
+def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:-1]
+    return (*differentiate(norm_swiglu_backward, wanted, grad, *ctx.saved_tensors, ctx.eps), None)
 
 
 norm_swiglu.register_autograd(_gradients, setup_context=_setup)
@@ -140,9 +152,13 @@ count_flops(
 )
 
 
-# The hidden layer again (w12), its gradient (w3), the rows' (w12) and the two weights' own (w12,
-# w3).
-count_flops(
-    norm_swiglu_backward,
-    lambda g, x, gamma, beta, w12, b12, w3, *_: 2 * len(x) * (3 * w12.numel() + 2 * w3.numel()),
-)
+def _backward_flops(grad: Tensor, x: Tensor, *others: Any) -> int:
+    """The hidden layer again (w12) and its gradient (w3), then those that are wanted: the rows'
+    (w12) and the two weights' own.
+    """
+    (_, _, w12, _, w3), wanted = others[:5], others[-1]
+    products = (1 + any(wanted[:3]) + wanted[3]) * w12.numel() + (1 + wanted[5]) * w3.numel()
+    return 2 * len(x) * int(products)
+
+
+count_flops(norm_swiglu_backward, _backward_flops)

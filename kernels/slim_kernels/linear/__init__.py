@@ -22,7 +22,7 @@ def norm_linear(
     eps: float = 1e-6,
 ) -> Tensor:
     """LayerNorm, then a linear map: x (total, D), weight (E, D), bias (E,) -> (total, E) in the
-    weight's dtype.
+    weight's dtype. With eps = 0 rows without variance are normalised to zeros.
 
     Raises: ValueError naming the argument that does not fit.
     """

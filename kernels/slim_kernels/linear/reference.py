@@ -3,12 +3,14 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from slim_kernels.runtime.layer_norm import layer_norm
+
 
 def norm_linear(
     x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
     """LayerNorm(x) weightᵀ + bias: (total, D) -> (total, E)."""
-    return F.linear(F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps), weight, bias)
+    return F.linear(layer_norm(x, norm_weight, norm_bias, eps), weight, bias)
 
 
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 and FLOPs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,13 @@ from torch import Tensor
 
 from slim_kernels.linear.triton_kernels import linear_kernel
 from slim_kernels.runtime.launch import launch
-from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
+from slim_kernels.runtime.registration import (
+    cast_under_autocast,
+    count_flops,
+    differentiate,
+    empty_gradients,
+    kernel_op,
+)
 from slim_kernels.runtime.triton_layer_norm import exact, norm_gradients
 from slim_kernels.runtime.triton_rows import padded
 
@@ -68,21 +75,34 @@ def _(x: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps:
 
 @kernel_op("slim_kernels::norm_linear_backward")
 def norm_linear_backward(
-    grad: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps: float
+    grad: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, gamma, beta, weight and bias. The two products are cuBLAS's: fused with the
-    norm's gradient the first one needs more registers than there are for blocks of rows that use
-    the weight well.
+    """Gradients of x, gamma, beta, weight and bias; empty where they are not wanted. The two
+    products are cuBLAS's: fused with the norm's gradient the first one needs more registers than
+    there are for blocks of rows that use the weight well.
     """
     x = x.contiguous()
-    normed = weight.new_empty(x.shape)
-    grad_x, grad_gamma, grad_beta = norm_gradients(grad @ weight, x, gamma, beta, eps, None, normed)
-    return grad_x, grad_gamma, grad_beta, grad.t() @ normed, grad.sum(0).to(bias.dtype)
+    found = [x.new_empty(0) for _ in wanted]
+    if any(wanted[:4]):
+        normed = weight.new_empty(x.shape) if wanted[3] else None
+        found[:3] = norm_gradients(grad @ weight, x, gamma, beta, eps, None, normed, wanted[:3])
+        if normed is not None:
+            found[3] = grad.t() @ normed
+    if wanted[4]:
+        found[4] = grad.sum(0).to(bias.dtype)
+    return tuple(found)  # type: ignore[return-value]
 
 
 @norm_linear_backward.register_fake
 def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(v, memory_format=torch.contiguous_format) for v in inputs[:-1])
+    return empty_gradients(inputs[:5], inputs[-1], grad)
 
 
 @kernel_op("slim_kernels::linear_residual")
@@ -99,35 +119,47 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
 
 @kernel_op("slim_kernels::linear_residual_backward")
 def linear_residual_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, wanted: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias: three plain products and sums, which cuBLAS and PyTorch do
-    well.
+    """Gradients of x, weight and bias, empty where they are not wanted: three plain products and
+    sums, which cuBLAS and PyTorch do well.
     """
-    low = grad.to(weight.dtype)
-    return (low @ weight).to(x.dtype), low.t() @ x.to(weight.dtype), grad.sum(0).to(bias.dtype)
+    found = [x.new_empty(0) for _ in wanted]
+    if wanted[0] or wanted[1]:
+        low = grad.to(weight.dtype)
+        if wanted[0]:
+            found[0] = (low @ weight).to(x.dtype)
+        if wanted[1]:
+            found[1] = low.t() @ x.to(weight.dtype)
+    if wanted[2]:
+        found[2] = grad.sum(0).to(bias.dtype)
+    return tuple(found)  # type: ignore[return-value]
 
 
 @linear_residual_backward.register_fake
-def _(grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(v, memory_format=torch.contiguous_format) for v in inputs)
+def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return empty_gradients(inputs[:3], inputs[-1], grad)
 
 
 def _setup_norm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:-1])
     ctx.eps = inputs[-1]
 
 
-def _norm_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*norm_linear_backward(grad, *ctx.saved_tensors, ctx.eps), None)
+def _norm_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:-1]
+    return (*differentiate(norm_linear_backward, wanted, grad, *ctx.saved_tensors, ctx.eps), None)
 
 
 def _setup_residual(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:-1])
 
 
-def _residual_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-    return (*linear_residual_backward(grad, *ctx.saved_tensors), grad)
+def _residual_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:-1]
+    return (*differentiate(linear_residual_backward, wanted, grad, *ctx.saved_tensors), grad)
 
 
 def _product_flops(x: Tensor, weight: Tensor) -> int:
@@ -140,7 +172,13 @@ cast_under_autocast(norm_linear, "weight")
 cast_under_autocast(linear_residual, "x", "weight")
 count_flops(norm_linear, lambda x, gamma, beta, weight, *_: _product_flops(x, weight))
 count_flops(
-    norm_linear_backward, lambda grad, x, gamma, beta, weight, *_: 2 * _product_flops(x, weight)
+    norm_linear_backward,
+    lambda grad, x, gamma, beta, weight, bias, eps, wanted: (
+        (any(wanted[:4]) + wanted[3]) * _product_flops(x, weight)
+    ),
 )
 count_flops(linear_residual, lambda x, weight, *_: _product_flops(x, weight))
-count_flops(linear_residual_backward, lambda grad, x, weight, *_: 2 * _product_flops(x, weight))
+count_flops(
+    linear_residual_backward,
+    lambda grad, x, weight, bias, wanted: (wanted[0] + wanted[1]) * _product_flops(x, weight),
+)

@@ -18,7 +18,12 @@ from slim_kernels.runtime.arguments import (
 from slim_kernels.runtime.dispatch import uses_triton
 from slim_kernels.runtime.target import runs_on_gpu
 
-__all__ = ["prototype_loss", "sinkhorn_potentials"]
+__all__ = ["LOGITS_BUDGET", "prototype_loss", "sinkhorn_potentials"]
+
+LOGITS_BUDGET = 16 << 30
+"""Bytes that a teacher's logits may take on a GPU where a call does not say: room for the recipe's
+107,520 rows x 65,536 prototypes, 13.2 GiB.
+"""
 
 
 def prototype_loss(
@@ -34,6 +39,7 @@ def prototype_loss(
     teacher_temp: float,
     sinkhorn_iterations: int = 3,
     group: dist.ProcessGroup | None = None,
+    logits_budget: int | None = None,
 ) -> Tensor:
     """Σ_i w_i · cross-entropy(teacher assignment, student distribution) over K prototypes (paper
     section 3.3).
@@ -49,21 +55,27 @@ def prototype_loss(
         target: int64 (S,), the teacher row that each student row is compared with, or (S, R): R
             rows whose
             cross-entropies are averaged. None: row i with row i, which needs S = N.
-        weight: (S,) weight of each student row (None: ones); gets a gradient if it wants one.
+        weight: (S,) weight of each student row (None: ones); gets a gradient if it wants one, but
+            from the Triton kernels, which refuse it.
         valid: (N,) bool, teacher rows that count (None: all). The others are padding:
             Sinkhorn-Knopp passes them over,
             and the student rows that look at them need weight 0 (without `target` they get it).
         student_temp, teacher_temp: temperatures, at least 0.004.
         sinkhorn_iterations: at least 1.
 
+        logits_budget: bytes that the teacher's logits, 2 · N · K, may take on a GPU; None:
+            LOGITS_BUDGET. Within it they are stored, in float16, which is predicted to be faster;
+            beyond it (0: always) every pass multiplies anew. Elsewhere it changes nothing.
+
     Returns: a scalar in float32 (float64 for float64 students); 0 with zero gradients when S = 0.
-    Raises: ValueError for shapes, devices, targets or temperatures that do not fit, and for a
-    temperature that requires
-        a gradient, naming the argument.
+    Raises: ValueError for shapes, devices, targets, temperatures or a budget that do not fit, and
+        for a temperature (with the Triton kernels also a weight) that requires a gradient, naming
+        the argument.
     On a GPU the Triton kernels multiply in float16, whatever the dtype of the rows, and sum in
     float32.
-    Memory: O(N + S + K) times D, a few chunks of logits of fixed size, and up to KEPT_LOGITS of the
-    teacher's exponentials, whatever N and K.
+    Memory: O(N + S + K) times D, plus on a GPU, where the teacher's logits are stored, these and
+    1 GiB of the student's; elsewhere a few chunks of logits of fixed size, and up to KEPT_LOGITS of
+    the teacher's exponentials, whatever N and K.
     """
     s, n = len(student), len(teacher)
     if (
@@ -117,6 +129,8 @@ def prototype_loss(
     for name, temperature in (("student_temp", student_temp), ("teacher_temp", teacher_temp)):
         if not temperature >= LEAST_TEMPERATURE:
             raise ValueError(f"{name} is {temperature}; it must be at least {LEAST_TEMPERATURE}")
+    if logits_budget is not None and logits_budget < 0:
+        raise ValueError(f"logits_budget is {logits_budget}; it must not be negative")
     if sinkhorn_iterations < 1:
         raise ValueError(f"sinkhorn_iterations is {sinkhorn_iterations}; it must be at least 1")
     if weight is None:
@@ -131,11 +145,10 @@ def prototype_loss(
     )
     if runs_on_gpu(student) and student.dtype == torch.float64:
         obstacle = "float64 features"
-    elif weight.requires_grad and torch.is_grad_enabled():
-        obstacle = "gradients of weights"
     if uses_triton("prototype_loss", student, dtype, obstacle):
         from slim_kernels.prototype_loss import triton  # only where triton is installed
 
+        expect_constant("prototype_loss", weight=weight)
         loss, _, _ = triton.prototype_loss(
             student,
             student_prototypes,
@@ -148,6 +161,7 @@ def prototype_loss(
             teacher_temp,
             sinkhorn_iterations,
             None if group is None else group.group_name,
+            LOGITS_BUDGET if logits_budget is None else logits_budget,
             student.requires_grad and torch.is_grad_enabled(),
             student_prototypes.requires_grad and torch.is_grad_enabled(),
         )

@@ -14,20 +14,23 @@ from slim_kernels.runtime.matmul import matmul
 # Logits computed at once. 16 MB in float32: large enough that matrix products run at full speed,
 # small enough for a CPU's cache.
 CHUNK_LOGITS = 1 << 22
+# The same on a GPU, which needs many rows at once to be busy: 256 MB in float32.
+GPU_CHUNK_LOGITS = 1 << 26
 # Exponentials that are stored instead of recomputed at every iteration: 64 MB in float32.
 KEPT_LOGITS = 1 << 24
 # exp(±1 / temperature), summed over everything, must fit float64.
 LEAST_TEMPERATURE = 0.004
 
 
-def chunk_rows(columns: int) -> int:
-    """How many rows times `columns` stay within CHUNK_LOGITS (16 at least)."""
-    return max(16, CHUNK_LOGITS // max(columns, 1))
+def chunk_rows(columns: int, device: str = "cpu") -> int:
+    """How many rows times `columns` stay within a chunk of a kind of device (16 at least)."""
+    logits = CHUNK_LOGITS if device == "cpu" else GPU_CHUNK_LOGITS
+    return max(16, logits // max(columns, 1))
 
 
-def row_chunks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices over `rows`, each of `chunk_rows(columns)` rows but the last."""
-    size = chunk_rows(columns)
+def row_chunks(rows: int, columns: int, device: str = "cpu") -> Iterator[slice]:
+    """Slices over `rows`, each of `chunk_rows(columns, device)` rows but the last."""
+    size = chunk_rows(columns, device)
     for begin in range(0, rows, size):
         yield slice(begin, min(begin + size, rows))
 
@@ -61,13 +64,14 @@ class ExpLogits:
         self, rows: Tensor, prototypes: Tensor, temperature: float, keep: bool = False
     ) -> None:
         self.rows, self.prototypes, self._temperature = rows, prototypes, temperature
-        size = chunk_rows(len(prototypes))
+        self._device = rows.device.type
+        size = chunk_rows(len(prototypes), self._device)
         self._to_keep = KEPT_LOGITS // (size * max(len(prototypes), 1)) if keep else 0
         self._kept: list[Tensor] = []
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         n, k = len(self.rows), len(self.prototypes)
-        for number, chunk in enumerate(row_chunks(n, k)):
+        for number, chunk in enumerate(row_chunks(n, k, self._device)):
             if number < len(self._kept):
                 yield chunk, self._kept[number]
                 continue

@@ -1,4 +1,4 @@
-"""prototype_loss as an op of Triton kernels: its passes, fake, backward, autocast and FLOPs."""
+"""prototype_loss as an op of Triton kernels: its fake, backward, autocast and FLOPs."""
 
 from typing import Any
 
@@ -6,81 +6,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from slim_kernels.prototype_loss.triton_kernels import segment_sum_kernel
-from slim_kernels.prototype_loss.triton_passes import attend, log_sum_exp
-from slim_kernels.runtime.launch import launch
+from slim_kernels.prototype_loss.triton_inputs import Inputs, count_rows, operand, operand_type
+from slim_kernels.prototype_loss.triton_stored import stored_bytes, stored_loss
+from slim_kernels.prototype_loss.triton_streamed import streamed_loss
 from slim_kernels.runtime.registration import cast_under_autocast, count_flops, kernel_op
-from slim_kernels.runtime.target import runs_on_gpu
-from slim_kernels.runtime.triton_rows import padded
-
-
-def _operand(x: Tensor) -> Tensor:
-    """As the kernels multiply it: float16 on a GPU, whose 11 bits suffice for unit rows (bfloat16's
-    8 do not).
-    """
-    return x.to(torch.float16).contiguous() if runs_on_gpu(x) else x.contiguous()
-
-
-def _potentials(
-    x: Tensor,
-    d: Tensor,
-    start: Tensor | None,
-    count: Tensor,
-    temperature: float,
-    iterations: int,
-    group: dist.ProcessGroup | None,
-) -> Tensor:
-    """a (K,): Sinkhorn-Knopp's column potentials; start (N,): 0, or -inf for padding rows."""
-    b = start
-    for left in reversed(range(iterations)):
-        a = log_sum_exp(d, x, b, temperature, count.dtype)
-        if group is not None:
-            top = a.clone()
-            dist.all_reduce(top, dist.ReduceOp.MAX, group=group)
-            top = torch.where(top == float("-inf"), 0.0, top)
-            total = (a - top).exp()
-            dist.all_reduce(total, group=group)
-            a = top + total.log()
-        a = torch.where(count > 0, -a - torch.full_like(count, len(d)).log(), 0.0)
-        if left:
-            b = -count.log() - log_sum_exp(x, d, a, temperature, count.dtype)
-            b = b if start is None else b + start
-    return a
-
-
-def _pull(weighted: Tensor, target: Tensor | None, rows: int) -> Tensor:
-    """(rows, D): the sum of weighted (S, D) over the student rows that look at each teacher row; no
-    atomics.
-    """
-    if target is None:
-        return weighted
-    out = weighted.new_empty(rows, weighted.shape[1])
-    flat, order = target.flatten().sort(stable=True)
-    bounds = torch.searchsorted(flat, torch.arange(rows + 1, device=flat.device))
-    if rows:
-        segment_sum_kernel[rows,](
-            weighted.contiguous(),
-            order,
-            bounds,
-            target.shape[1],
-            out,
-            D=weighted.shape[1],
-            DP=padded(weighted.shape[1]),
-            **launch("segment_sum", weighted.device, weighted.shape[1]),
-        )
-    return out
-
-
-def _scaled(values: Tensor) -> tuple[Tensor, Tensor]:
-    """values as an operand, scaled so that the largest is 1 (float16 would lose small ones), and
-    the scale.
-    """
-    scale = (
-        values.abs().amax().clamp_min(torch.finfo(values.dtype).tiny)
-        if values.numel()
-        else values.new_ones(())
-    )
-    return _operand(values / scale), scale
 
 
 @kernel_op("slim_kernels::prototype_loss")
@@ -96,57 +25,29 @@ def prototype_loss(
     teacher_temp: float,
     iterations: int,
     group: str | None,
+    logits_budget: int,
     need_student: bool,
     need_prototypes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss and the gradients of student and student_prototypes (empty where not needed), in
     float32 at least.
+
+    logits_budget: bytes that the teacher's logits may take; where they need more, none are stored.
     """
     dtype = torch.promote_types(student.dtype, torch.float32)
-    e, c, x, d = (
-        _operand(v.to(dtype)) for v in (student, student_prototypes, teacher, teacher_prototypes)
-    )
+    e, c, x, d = (operand(v) for v in (student, student_prototypes, teacher, teacher_prototypes))
     process_group = None if group is None else dist.distributed_c10d._resolve_process_group(group)  # type: ignore[attr-defined, arg-type]
-    count = (
-        torch.full((), len(x), dtype=dtype, device=x.device)
-        if valid is None
-        else valid.sum().to(dtype)
+    count, start = count_rows(x, valid, dtype, process_group)
+    inputs = Inputs(
+        *(e, c, x, d, student.to(dtype), weight.to(dtype), target, start, count),
+        *(student_temp, teacher_temp, iterations, process_group, need_student, need_prototypes),
     )
-    start = (
-        None
-        if valid is None
-        else torch.zeros(len(x), dtype=dtype, device=x.device).masked_fill_(~valid, -torch.inf)
-    )
-    if process_group is not None:
-        dist.all_reduce(count, group=process_group)
-    a = _potentials(x, d, start, count, teacher_temp, iterations, process_group)
-    y, teacher_lse = attend(x, d, c, a, teacher_temp, dtype)
-    expected, student_lse = attend(e, c, c, None, student_temp, dtype)
-    y_student = y if target is None else y[target].mean(1)
-    w = weight.to(dtype)
-    wide = student.to(dtype)
-    loss = torch.dot(w, student_lse - (wide * y_student).sum(1) / student_temp)
-    student_grad, prototype_grad = wide.new_empty(0), wide.new_empty(0)
-    if need_student:
-        student_grad = (w / student_temp)[:, None] * (expected - y_student)
-    if need_prototypes:
-        weighted = wide * (w / student_temp)[:, None]
-        values, scale = _scaled(weighted)
-        mean, lse = attend(c, e, values, -student_lse, student_temp, dtype)
-        push = mean * (lse.exp() * scale)[:, None]
-        values, scale = _scaled(
-            _pull(weighted if target is None else weighted / target.shape[1], target, len(x))
-        )
-        mean, lse = attend(
-            d,
-            x,
-            values,
-            -teacher_lse if start is None else start - teacher_lse,
-            teacher_temp,
-            dtype,
-        )
-        prototype_grad = push - mean * ((lse + a).exp() * scale)[:, None]
-    return loss, student_grad, prototype_grad
+    is_stored = _is_stored(teacher, len(d), logits_budget)
+    return (stored_loss if is_stored else streamed_loss)(inputs)
+
+
+def _is_stored(teacher: Tensor, prototypes: int, budget: int) -> bool:
+    return stored_bytes(len(teacher), prototypes, operand_type(teacher).itemsize) <= budget
 
 
 @prototype_loss.register_fake
@@ -182,12 +83,12 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 def _gradients(ctx: Any, grad: Tensor | None, *_others: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 13
+        return (None,) * 14
     student, prototypes = (
         prototype_loss_backward(grad, gradient, dtype) if needed else None
         for gradient, needed, dtype in zip(ctx.saved_tensors, ctx.needed, ctx.dtypes, strict=True)
     )
-    return (student, prototypes, *[None] * 11)
+    return (student, prototypes, *[None] * 12)
 
 
 def _flops(
@@ -202,14 +103,19 @@ def _flops(
     teacher_temp: float,
     iterations: int,
     group: str | None,
+    logits_budget: int,
     need_student: bool,
     need_prototypes: bool,
 ) -> int:
-    """Products: two Sinkhorn passes an iteration (the last one joined to the targets' two), two of
-    the student, and two of each for the prototypes' gradient.
+    """Products. Stored: the logits, the targets' and the student's means, and the prototypes'
+    gradient, teacher and student apart where `target` pairs rows freely. Streamed: two passes an
+    iteration (the last one joined to the targets' two), and each mean and gradient takes two.
     """
-    gradient = 2 if need_prototypes else 0
-    passes = len(teacher) * (2 * iterations + 1 + gradient) + len(student) * (2 + gradient)
+    n, s, wanted = len(teacher), len(student), need_student + need_prototypes
+    if _is_stored(teacher, len(teacher_prototypes), logits_budget):
+        passes = n + s * (1 + wanted) + (0 if target is None else n * (1 + need_prototypes))
+    else:
+        passes = n * (2 * iterations + 1 + 2 * need_prototypes) + s * (1 + wanted + need_prototypes)
     return 2 * student_prototypes.numel() * passes
 
 

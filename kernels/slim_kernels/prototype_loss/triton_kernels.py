@@ -20,38 +20,30 @@ LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def load_scores(
-    b_x,
-    y,
-    bias,
-    first,
-    m_n,
-    scale,
-    D: tl.constexpr,
-    DP: tl.constexpr,
-    BN: tl.constexpr,
-    ACC,
-    BIAS,
-    PRECISION: tl.constexpr,
-):
-    """(x · y / τ + bias) in powers of two, of BN columns from `first` on, -inf where masked: [BM,
-    BN].
-    """
+def load_columns(y, first, m_n, D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr):
+    """BN rows of y from `first` on as columns, zeros where masked: [DP, BN]."""
     o_d, o_n = tl.arange(0, DP), tl.arange(0, BN)
     offsets = tl.cast(first, tl.int64) * D + (o_n[None, :] * D + o_d[:, None])
-    b_y = tl.load(y + offsets, mask=m_n[None, :] & (o_d < D)[:, None], other=0.0)  # [DP, BN]
+    return tl.load(y + offsets, mask=m_n[None, :] & (o_d < D)[:, None], other=0.0)
+
+
+@triton.jit
+def scores(b_x, b_y, bias, first, m_n, scale, BN: tl.constexpr, ACC, BIAS, PRECISION: tl.constexpr):
+    """(x · y / τ + bias) in powers of two, of columns y [DP, BN] from `first` on, -inf where
+    masked: [BM, BN].
+    """
     b_s = tl.dot(b_x, b_y, input_precision=PRECISION, out_dtype=ACC) * scale
     if BIAS:
-        b_s += (tl.load(bias + first + o_n, mask=m_n, other=0.0) * LOG2E)[None, :]
+        b_s += (tl.load(bias + first + tl.arange(0, BN), mask=m_n, other=0.0) * LOG2E)[None, :]
     return tl.where(m_n[None, :], b_s, float("-inf"))
 
 
 @triton.jit
-def raise_maximum(b_max, b_s):
-    """The new maximum of each row, and the one to subtract: never -inf, which would give -inf -
+def raise_maximum(b_max, b_s, AXIS: tl.constexpr):
+    """The new maximum along an axis, and the one to subtract: never -inf, which would give -inf -
     -inf.
     """
-    b_new = tl.maximum(b_max, tl.max(b_s, 1))
+    b_new = tl.maximum(b_max, tl.max(b_s, AXIS))
     return b_new, tl.where(b_new == float("-inf"), 0.0, b_new)
 
 
@@ -82,8 +74,9 @@ def log_sum_exp_kernel(
     end = tl.minimum((i_p + 1) * span, columns)
     for first in range(i_p * span, end, BN):
         m_n = first + tl.arange(0, BN) < end
-        b_s = load_scores(b_x, y, bias, first, m_n, scale, D, DP, BN, ACC, BIAS, PRECISION)
-        b_new, b_off = raise_maximum(b_max, b_s)
+        b_y = load_columns(y, first, m_n, D, DP, BN)
+        b_s = scores(b_x, b_y, bias, first, m_n, scale, BN, ACC, BIAS, PRECISION)
+        b_new, b_off = raise_maximum(b_max, b_s, 1)
         b_sum = b_sum * tl.exp2(b_max - b_off) + tl.sum(tl.exp2(b_s - b_off[:, None]), 1)
         b_max = b_new
     tl.store(lse + i_p.to(tl.int64) * rows + o_m, (b_max + tl.log2(b_sum)) / LOG2E, mask=m_m)
@@ -104,12 +97,13 @@ def attend_kernel(
     D: tl.constexpr,
     DP: tl.constexpr,
     BIAS: tl.constexpr,
+    SAME: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """out (splits, rows, D), the softmax's mean of v over this split's columns, and lse (splits,
-    rows).
+    rows). SAME: v is y, whose tile is loaded once.
     """
     i_m, i_p = tl.program_id(0), tl.program_id(1)
     ACC: tl.constexpr = lse.dtype.element_ty
@@ -121,11 +115,17 @@ def attend_kernel(
     end = tl.minimum((i_p + 1) * span, columns)
     for first in range(i_p * span, end, BN):
         m_n = first + tl.arange(0, BN) < end
-        b_s = load_scores(b_x, y, bias, first, m_n, scale, D, DP, BN, ACC, BIAS, PRECISION)
-        b_new, b_off = raise_maximum(b_max, b_s)
+        if SAME:
+            b_v = load_rows(v, first, m_n, D, DP, BN)  # [BN, DP]
+            b_y = tl.trans(b_v)
+        else:
+            b_y = load_columns(y, first, m_n, D, DP, BN)
+        b_s = scores(b_x, b_y, bias, first, m_n, scale, BN, ACC, BIAS, PRECISION)
+        b_new, b_off = raise_maximum(b_max, b_s, 1)
         b_shrink, b_p = tl.exp2(b_max - b_off), tl.exp2(b_s - b_off[:, None])
         b_sum = b_sum * b_shrink + tl.sum(b_p, 1)
-        b_v = load_rows(v, first, m_n, D, DP, BN)  # [BN, DP]
+        if not SAME:
+            b_v = load_rows(v, first, m_n, D, DP, BN)
         b_out = b_out * b_shrink[:, None]
         b_out += tl.dot(b_p.to(b_v.dtype), b_v, input_precision=PRECISION, out_dtype=ACC)
         b_max = b_new
@@ -154,10 +154,17 @@ def _variants(width: int) -> Iterator[dict[str, Any]]:
         yield {"D": width, "DP": padded(width), "BIAS": bias, "PRECISION": "ieee", "bias": kind}
 
 
+def _attend_variants(width: int) -> Iterator[dict[str, Any]]:
+    """The student's own prototypes are keys and values, without a bias."""
+    yield from ({**variant, "SAME": not variant["BIAS"]} for variant in _variants(width))
+
+
 _TYPES = {"x": "T", "y": "T", "v": "T", "bias": "fp32", "out": "fp32", "lse": "fp32"}
 _SCALARS = {"rows": "i32", "columns": "i32", "span": "i32", "scale": "fp32"}
 KERNELS = {
-    "attend": KernelSpec(attend_kernel, _TYPES, (WIDTHS,), _variants, _SCALARS, ("T",), ("fp16",)),
+    "attend": KernelSpec(
+        attend_kernel, _TYPES, (WIDTHS,), _attend_variants, _SCALARS, ("T",), ("fp16",)
+    ),
     "log_sum_exp": KernelSpec(
         log_sum_exp_kernel, _TYPES, (WIDTHS,), _variants, _SCALARS, ("T",), ("fp16",)
     ),

@@ -2,7 +2,7 @@
 formula.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any
@@ -65,3 +65,29 @@ def count_flops(op: CustomOpDef, formula: Callable[..., int]) -> None:
         return formula(*arguments)
 
     register_flop_formula(op._opoverload.overloadpacket, get_raw=True)(count)
+
+
+def differentiate(
+    backward: CustomOpDef, wanted: Sequence[bool], grad: Tensor | None, *arguments: Any
+) -> list[Tensor | None]:
+    """Gradients by a backward op, which is told last which are `wanted`; None for the others, and
+    for all where nothing came (grad None).
+    """
+    if grad is None or not any(wanted):
+        return [None] * len(wanted)
+    found = backward(grad, *arguments, list(wanted))
+    return [g if is_wanted else None for g, is_wanted in zip(found, wanted, strict=True)]
+
+
+def empty_gradients(
+    inputs: Sequence[Tensor], wanted: Sequence[bool], grad: Tensor
+) -> tuple[Tensor, ...]:
+    """What a backward op allocates: gradients like the inputs, and empty ones (0,) where they are
+    not wanted.
+    """
+    return tuple(
+        torch.empty_like(v, memory_format=torch.contiguous_format)
+        if is_wanted
+        else grad.new_empty(0)
+        for v, is_wanted in zip(inputs, wanted, strict=True)
+    )

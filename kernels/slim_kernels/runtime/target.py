@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 _emulated: int | None = None
+_missing = torch.library.Library("aten", "IMPL")
+
+
+def _wide_product(x: Tensor, y: Tensor, out_dtype: torch.dtype) -> Tensor:
+    return torch.mm(x.to(out_dtype), y.to(out_dtype))
 
 
 @contextmanager
@@ -16,6 +21,8 @@ def emulated_target(capability: int) -> Iterator[None]:
     compute capability (90 for 9.0), bfloat16 included. Triton must have a driver that runs them.
     """
     global _emulated
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::mm.dtype", "CPU"):
+        _missing.impl("mm.dtype", _wide_product, "CPU")  # a GPU's product summed in a wider dtype
     before, _emulated = _emulated, capability
     try:
         yield

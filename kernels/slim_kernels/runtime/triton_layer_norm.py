@@ -1,6 +1,6 @@
 """The gradients of a LayerNorm as one Triton kernel: reads rows once, writes gradients once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -69,9 +69,9 @@ def norm_backward_kernel(
 
 
 def _variants(width: int) -> Iterator[dict[str, Any]]:
-    for residual in (True, False):
-        sizes = {"D": width, "DP": padded(width), "RESIDUAL": residual, "NORMED": not residual}
-        yield {**sizes, "normed": "S" if residual else "T"}
+    for residual, normed in ((True, False), (False, True), (False, False)):
+        sizes = {"D": width, "DP": padded(width), "RESIDUAL": residual, "NORMED": normed}
+        yield {**sizes, "normed": "T" if normed else "S"}
 
 
 KERNELS = {
@@ -108,9 +108,10 @@ def norm_gradients(
     eps: float,
     residual: Tensor | None,
     normed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x [+ residual], gamma and beta from that of the normalised rows, which fill
-    `normed` if given.
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Gradients of x [+ residual], gamma and beta, empty where they are not wanted, from that of
+    the normalised rows, which fill `normed` if given.
     """
     rows, width = x.shape
     wide_gamma, wide_beta = exact(gamma, beta)
@@ -135,5 +136,8 @@ def norm_gradients(
             NORMED=normed is not None,
             **tile,
         )
-    grad_gamma, grad_beta = parts.sum(0).unbind(0)
-    return grad_x, grad_gamma.to(gamma.dtype, copy=True), grad_beta.to(beta.dtype, copy=True)
+    return [
+        grad_x if wanted[0] else x.new_empty(0),
+        parts[:, 0].sum(0).to(gamma.dtype) if wanted[1] else x.new_empty(0),
+        parts[:, 1].sum(0).to(beta.dtype) if wanted[2] else x.new_empty(0),
+    ]

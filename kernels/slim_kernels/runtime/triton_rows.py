@@ -51,8 +51,11 @@ def load_feature(v, D: tl.constexpr, DP: tl.constexpr):
 
 @triton.jit
 def standardised(b_x, eps, D: tl.constexpr, DP: tl.constexpr):
-    """LayerNorm of rows [BM, DP] before its gamma and bias, and the reciprocal deviation [BM]."""
+    """LayerNorm of rows [BM, DP] before its gamma and bias, and the reciprocal deviation [BM]; with
+    eps = 0 both are zeros for rows without variance, as those beyond a tensor's end are.
+    """
     m_d = (tl.arange(0, DP) < D)[None, :]
     b_x = tl.where(m_d, b_x - (tl.sum(b_x, 1) / D)[:, None], 0.0)
-    b_rstd = 1.0 / tl.sqrt(tl.sum(b_x * b_x, 1) / D + eps)
+    b_var = tl.sum(b_x * b_x, 1) / D + eps
+    b_rstd = tl.where(b_var == 0, 0.0, 1.0 / tl.sqrt(b_var))
     return b_x * b_rstd[:, None], b_rstd

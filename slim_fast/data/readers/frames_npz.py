@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from slim_fast.data.clips import Clip
+from slim_fast.data.readers import utd_mhad
 from slim_fast.data.readers.columns import Columns, encode_labels, find_columns, warn_of_ignored
 from slim_fast.data.readers.source import Options, Reader, Source, infer_skeleton
 from slim_fast.data.readers.stream import MAX_ROW_BYTES, ArrayStream, list_npz_members, peek_rows
@@ -19,20 +20,13 @@ from slim_fast.errors import UserError
 from slim_fast.skeletons import get_topology
 
 KNOWN_FILES = {"utd_mhad": "utd-mhad-20", "msrc12": "kinect-v1-20"}
-UTD_MHAD = tuple(
-    """\
-swipe left|swipe right|wave|clap|throw|arms cross|basketball shoot|draw X|draw circle clockwise|
-draw circle counter-clockwise|draw triangle|bowling|boxing|baseball swing|tennis swing|arm curl|
-tennis serve|push|knock|catch|pick up and throw|jog|walk|sit to stand|stand to sit|lunge|squat
-""".replace("\n", "").split("|")
-)
 MSRC_12 = tuple(
     """\
 lift outstretched arms|duck|push right|goggles|wind it up|shoot|bow|throw|had enough|
 change weapon|beat both|kick
 """.replace("\n", "").split("|")
 )
-CLASSES = {"utd_mhad": UTD_MHAD, "msrc12": MSRC_12}
+CLASSES = {"utd_mhad": utd_mhad.ACTIONS, "msrc12": MSRC_12}
 
 
 def _recognises(path: Path) -> bool:

@@ -48,18 +48,22 @@ class Options:
     Attributes:
         topology: the skeleton; None: inferred from the data.
         channels: of `clips.CHANNELS`; None: inferred from the data.
-        workers: processes that read files, for formats of one file a clip.
+        workers: processes that read files, for data sets of many files.
         scratch: folder for temporary files; None: the system's.
+        kept: folder for what was read of a data set of many files; None: it is not kept.
         scale: factor of the coordinates, to metres.
         labels_from: the label of the first class.
+        missing: upper-case NTU names of clips to leave out, because their skeletons are missing.
     """
 
     topology: Topology | None = None
     channels: str | None = None
     workers: int = 1
     scratch: Path | None = None
+    kept: Path | None = None
     scale: float = 1.0
     labels_from: int = 0
+    missing: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -5,6 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slim_kernels import packed_attention
+from slim_kernels.attention import rotary
+from slim_kernels.attention.cpu import attend_by_length
+from slim_kernels.attention.reference import reference
 from torch import Tensor
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
@@ -29,12 +32,30 @@ def problem(
     return torch.randn(total, 3, heads, d, dtype=dtype).requires_grad_(), cu_seqlens, time, visible
 
 
+def angles_of(qkv: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    wide = torch.promote_types(qkv.dtype, torch.float32)
+    return rotary.tables(qkv.shape[3] // 2, max(times, 1), qkv.device, wide)
+
+
+def kernels(
+    qkv: Tensor,
+    cu_seqlens: Tensor,
+    longest: int,
+    time: Tensor,
+    visible: Tensor | None,
+    buckets: list[int] | None,
+) -> tuple[Tensor, Tensor]:
+    """The op, with the angles that packed_attention gives it."""
+    angles = angles_of(qkv, longest)
+    return triton_ops.packed_attention(qkv, cu_seqlens, longest, *angles, time, visible, buckets)
+
+
 def both(
     lengths: list[int], qkv: Tensor, cu_seqlens: Tensor, time: Tensor, visible: Tensor | None
 ) -> list[Tensor]:
     """Output and gradient of the kernels, then of the reference."""
     longest = max(lengths, default=0)
-    out, _ = triton_ops.packed_attention(qkv, cu_seqlens, longest, time, visible, None)
+    out, _ = kernels(qkv, cu_seqlens, longest, time, visible, None)
     want = packed_attention(qkv, cu_seqlens, longest, time=time, visible=visible)
     upstream = torch.randn_like(want)
     return [
@@ -52,10 +73,14 @@ def both(
     heads=st.integers(1, 3),
     d=st.sampled_from([16, 32]),
     hidden=st.booleans(),
+    whole=st.booleans(),
 )
-def test_equals_the_reference_over_ragged_sequences(seed, lengths, heads, d, hidden):
+def test_equals_the_reference_over_ragged_sequences(seed, lengths, heads, d, hidden, whole):
+    """By the kernels of whole sequences, and by those of long ones."""
     torch.manual_seed(seed)
-    out, grad, want, want_grad = both(lengths, *problem(lengths, heads, d, hidden))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_ops, "fits", lambda *_: whole)
+        out, grad, want, want_grad = both(lengths, *problem(lengths, heads, d, hidden))
     torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(grad, want_grad, rtol=1e-9, atol=1e-11)
 
@@ -77,7 +102,7 @@ def test_the_widest_head():
 def test_gradcheck():
     qkv, cu_seqlens, time, visible = problem([3, 5], 1, 16, True)
     assert torch.autograd.gradcheck(
-        lambda x: triton_ops.packed_attention(x, cu_seqlens, 5, time, visible, None)[0],
+        lambda x: kernels(x, cu_seqlens, 5, time, visible, None)[0],
         (qkv,),
         fast_mode=True,
     )
@@ -89,12 +114,10 @@ def test_non_contiguous_inputs():
     loose_time, loose_bounds = (v.repeat_interleave(2)[::2] for v in (time, cu_seqlens))
     hidden = torch.arange(13) % 3 > 0
     hidden[[0, 9]] = True
-    plain = triton_ops.packed_attention(qkv, cu_seqlens, 9, time, hidden, None)[0]
+    plain = kernels(qkv, cu_seqlens, 9, time, hidden, None)[0]
     outs = [
         plain,
-        triton_ops.packed_attention(
-            loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2], None
-        )[0],
+        kernels(loose, loose_bounds, 9, loose_time, hidden.repeat_interleave(2)[::2], None)[0],
     ]
     assert torch.equal(*outs)
     upstream = torch.randn(16, 2, 13, dtype=torch.float64).permute(2, 1, 0)
@@ -108,18 +131,24 @@ def test_runs_are_bitwise_alike(hidden):
     qkv, cu_seqlens, time, visible = problem([20, 7], 2, 16, hidden, torch.float32)
     upstream, runs = torch.randn(27, 2, 16), []
     for _ in range(2):
-        out, _ = triton_ops.packed_attention(qkv, cu_seqlens, 20, time, visible, None)
+        out, _ = kernels(qkv, cu_seqlens, 20, time, visible, None)
         runs.append([out, *torch.autograd.grad(out, qkv, upstream)])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
 def test_registration_holds():
     qkv, cu_seqlens, time, visible = problem([4, 3], 1, 16, True, torch.float32)
-    torch.library.opcheck(triton_ops.packed_attention, (qkv, cu_seqlens, 4, time, visible, None))
-    out, lse = triton_ops.packed_attention(qkv.detach(), cu_seqlens, 4, time, visible, None)
+    angles = angles_of(qkv, 4)
+    torch.library.opcheck(
+        triton_ops.packed_attention, (qkv, cu_seqlens, 4, *angles, time, visible, None)
+    )
+    out, lse = kernels(qkv.detach(), cu_seqlens, 4, time, visible, None)
     torch.library.opcheck(
         triton_ops.packed_attention_backward,
-        (torch.randn_like(out), qkv.detach(), out, lse, cu_seqlens, 4, time, visible, [1, 4, 1, 3]),
+        (
+            *(torch.randn_like(out), qkv.detach(), out, lse, cu_seqlens, 4, *angles),
+            *(time, visible, [1, 4, 1, 3]),
+        ),
     )
 
 
@@ -151,7 +180,7 @@ def test_buckets_change_nothing_but_the_tiles(hidden):
     lengths = [40, 33, 0, 20, 3, 0, 70]
     qkv, cu_seqlens, time, visible = problem(lengths, 2, 16, hidden)
     outs = [
-        triton_ops.packed_attention(qkv, cu_seqlens, 70, time, visible, buckets)[0]
+        kernels(qkv, cu_seqlens, 70, time, visible, buckets)[0]
         for buckets in (None, [2, 40, 0, 9, 3, 20, 1, 0, 1, 70])
     ]
     torch.testing.assert_close(*outs, rtol=1e-12, atol=1e-12)
@@ -170,7 +199,7 @@ def test_the_longest_sequence():
 def test_float16():
     """As a GPU multiplies; sums are in float32."""
     qkv, cu_seqlens, time, visible = problem([70, 9], 2, 32, True, torch.float16)
-    out, _ = triton_ops.packed_attention(qkv, cu_seqlens, 70, time, visible, None)
+    out, _ = kernels(qkv, cu_seqlens, 70, time, visible, None)
     exact = qkv.detach().double().requires_grad_()
     want = packed_attention(exact, cu_seqlens, 70, time=time, visible=visible)
     assert (out.double() - want).norm() < 2e-3 * want.norm()
@@ -180,3 +209,30 @@ def test_float16():
     )
     assert grad.dtype == torch.float16
     assert (grad.double() - want_grad).norm() < 3e-3 * want_grad.norm()
+
+
+@pytest.mark.parametrize("way", ["whole", "long", "cpu", "reference"])
+@pytest.mark.parametrize("lengths", [[4, 3, 20], [3], [70, 9]])
+def test_a_sequence_without_a_visible_key_answers_zeros(monkeypatch, way, lengths):
+    """Where nobody looks at `visible`, as on a GPU; the others are as they would be alone."""
+    qkv, cu_seqlens, time, _ = problem(lengths, 2, 16, False)
+    visible = torch.arange(len(time)) >= lengths[0]
+    monkeypatch.setattr(triton_ops, "fits", lambda *_: way == "whole")
+    longest = max(lengths)
+    if way == "cpu":
+        out = attend_by_length(qkv, cu_seqlens, longest, time, visible)
+    elif way == "reference":
+        out = reference(qkv, cu_seqlens, longest, time, visible)
+    else:
+        out, lse = kernels(qkv, cu_seqlens, longest, time, visible, None)
+        assert lse.isfinite().all()
+    (grad,) = torch.autograd.grad(out, qkv, torch.ones_like(out))
+    blind = lengths[0]
+    assert not out[:blind].any()
+    assert not grad[:blind].any()
+    if len(lengths) > 1:
+        rest = qkv[blind:].detach().requires_grad_()
+        want = packed_attention(rest, cu_seqlens[1:] - blind, longest, time=time[blind:])
+        torch.testing.assert_close(out[blind:], want, rtol=1e-10, atol=1e-12)
+        (want_grad,) = torch.autograd.grad(want, rest, torch.ones_like(want))
+        torch.testing.assert_close(grad[blind:], want_grad, rtol=1e-9, atol=1e-11)

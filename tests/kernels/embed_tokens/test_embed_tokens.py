@@ -195,6 +195,67 @@ def test_channels_more_than_2_30_numbers_apart():
     assert torch.equal(*outs)
 
 
+def test_an_index_of_any_order_with_repetitions(backend):
+    clips, masks = groups([(2, 3), (3, 1), (1, 2)], 5, True)
+    total = 2 * 16 + 3 * 6 + 11
+    index = torch.randint(total, (3 * total,))
+    assert_alike(clips, masks, parameters(8, 5, 1), index)
+
+
+def test_more_tokens_than_a_launch_counts(monkeypatch):
+    """Groups in parts, also where the index alone says which tokens are wanted."""
+    pytest.importorskip("triton", reason="the Triton kernels need triton")
+    from slim_kernels.embed_tokens import triton as embed_triton
+
+    monkeypatch.setenv("SLIM_KERNELS", "triton")
+    monkeypatch.setattr(embed_triton, "MOST_TOKENS", 40)
+    clips, masks = groups([(7, 3), (5, 1)], 5, True)
+    for index in (None, torch.randperm(7 * 16 + 5 * 6)[:60]):
+        assert_alike(clips, masks, parameters(8, 5, 1), index)
+
+
+def test_tokens_beyond_2_31_of_one_group():
+    """One clip seen many times, its last sequences emitted."""
+    pytest.importorskip("triton", reason="the Triton kernels need triton")
+    from slim_kernels.embed_tokens import triton as embed_triton
+
+    clip, count = torch.randn(1, P, 5, C), 2**30
+    clips, none = clip.expand(count, -1, -1, -1), [torch.zeros(0, dtype=torch.bool)]
+    parts = [p.detach() for p in parameters(8, 5, 1, torch.float32)]
+    index = 6 * count - torch.arange(1, 9)
+    got = embed_triton.embed_tokens([clips], none, *parts, index)
+    plain = embed_tokens([clip.expand(2, -1, -1, -1)], [None], *parts, index=index - 6 * count + 12)
+    torch.testing.assert_close(got, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_group_is_launched_for_its_own_tokens_only(monkeypatch):
+    pytest.importorskip("triton", reason="the Triton kernels need triton")
+    from slim_kernels.embed_tokens import triton as embed_triton
+
+    grids = {"embed_kernel": [], "embed_backward_kernel": []}
+    for name, kept in grids.items():
+        kernel = getattr(embed_triton, name)
+
+        class Recorded:
+            def __getitem__(self, grid, kernel=kernel, kept=kept):
+                kept.append(grid[0])
+                return kernel[grid]
+
+        monkeypatch.setattr(embed_triton, name, Recorded())
+    tile = {"num_warps": 4, "num_stages": 1, "BM": 16, "BLOCKS": 1, "BF": 16}
+    monkeypatch.setattr(
+        embed_triton,
+        "launch",
+        lambda kernel, *_: {
+            k: v for k, v in tile.items() if k != ("BF" if kernel == "embed" else "BLOCKS")
+        },
+    )
+    monkeypatch.setenv("SLIM_KERNELS", "triton")
+    clips, masks = groups([(16, 3), (16, 1)], 5, True)
+    embed_tokens(clips, masks, *parameters(8, 5, 1)).sum().backward()
+    assert grids == {"embed_kernel": [16, 6], "embed_backward_kernel": [16, 6]}
+
+
 def test_runs_are_bitwise_alike(backend):
     clips, masks = groups([(4, 3), (2, 1)], 5, True)
     parts, runs = parameters(16, 5, 2), []
@@ -214,6 +275,17 @@ def test_gradients_of_clips_fall_back_with_a_warning(monkeypatch):
     assert torch.autograd.grad(out.sum(), clips[0])[0].any()
 
 
+def test_frozen_parameters_get_no_gradient(backend):
+    clips, masks = groups([(2, 2)], 5, True)
+    parts = parameters(8, 5, 1)
+    want = torch.autograd.grad(embed_tokens(clips, masks, *parts).square().sum(), parts)
+    for trained in range(len(parts)):
+        leaves = [p.detach().requires_grad_(n == trained) for n, p in enumerate(parts)]
+        embed_tokens(clips, masks, *leaves).square().sum().backward()
+        assert [p.grad is not None for p in leaves] == [n == trained for n in range(len(leaves))]
+        torch.testing.assert_close(leaves[trained].grad, want[trained])
+
+
 def test_registration_holds():
     triton_ops = pytest.importorskip(
         "slim_kernels.embed_tokens.triton", reason="the Triton kernels need triton"
@@ -225,7 +297,10 @@ def test_registration_holds():
         torch.library.opcheck(triton_ops.embed_tokens, (clips, masks, *parts, index))
         plain = [p.detach() for p in parts]
         grad = torch.randn_like(triton_ops.embed_tokens(clips, masks, *plain, index))
-        torch.library.opcheck(triton_ops.embed_tokens_backward, (grad, clips, masks, *plain, index))
+        for wanted in ([True] * 5, [True, False, True, False, True]):
+            torch.library.opcheck(
+                triton_ops.embed_tokens_backward, (grad, clips, masks, *plain, index, wanted)
+            )
 
 
 @pytest.mark.parametrize(

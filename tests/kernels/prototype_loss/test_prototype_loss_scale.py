@@ -68,6 +68,17 @@ def test_memory_does_not_grow_with_rows_times_prototypes(target, monkeypatch):
     assert grown[2048, 1024] <= 2 * grown[512, 256]
 
 
+def test_a_gpu_takes_larger_chunks_than_a_cache_holds():
+    """64 rows of the recipe's prototypes on a CPU, 1,024 on a GPU; there no tensor is needed."""
+    assert (sinkhorn.chunk_rows(65_536), sinkhorn.chunk_rows(65_536, "cuda")) == (64, 1024)
+    x, d = torch.empty(3000, 8, device="meta"), torch.empty(65_536, 8, device="meta")
+    assert [part.stop - part.start for part, _ in sinkhorn.ExpLogits(x, d, 0.1)] == [
+        1024,
+        1024,
+        952,
+    ]
+
+
 @pytest.mark.parametrize("rows", [40, 400, 4000])
 def test_no_more_exponentials_are_kept_than_allowed(rows, monkeypatch):
     monkeypatch.setattr(sinkhorn, "CHUNK_LOGITS", 50 * 16)

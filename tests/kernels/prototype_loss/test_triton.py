@@ -2,6 +2,8 @@
 oracle keeps every logit.
 """
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 from slim_kernels.prototype_loss import triton as prototype_triton
-from slim_kernels.prototype_loss import triton_passes
+from slim_kernels.prototype_loss import triton_inputs, triton_passes, triton_stored
 
 
 def unit(rows: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -21,6 +23,10 @@ def unit(rows: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
         .to(dtype)
         .requires_grad_()
     )
+
+
+ALL, NONE = 1 << 40, 0
+"""Budgets: every logit is stored, and none."""
 
 
 def kernels(
@@ -32,6 +38,7 @@ def kernels(
     weight=None,
     valid=None,
     iterations=3,
+    budget=NONE,
 ):
     if weight is None:
         weight = torch.ones(len(student), dtype=student.dtype)
@@ -47,9 +54,13 @@ def kernels(
         0.04,
         iterations,
         None,
+        budget,
         True,
         True,
     )[0]
+
+
+stored = partial(kernels, budget=ALL)
 
 
 def streamed(
@@ -77,7 +88,8 @@ def streamed(
 
 
 def assert_alike(tolerance: float, *inputs: Tensor, **options) -> None:
-    got, want = kernels(*inputs, **options), streamed(*inputs, **options)
+    budget = options.pop("budget", NONE)
+    got, want = kernels(*inputs, budget=budget, **options), streamed(*inputs, **options)
     torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
     for ours, theirs in zip(
         *(torch.autograd.grad(loss, inputs[:2]) for loss in (got, want)), strict=True
@@ -95,9 +107,11 @@ def assert_alike(tolerance: float, *inputs: Tensor, **options) -> None:
     references=st.sampled_from([0, 1, 2]),
     weighted=st.booleans(),
     iterations=st.integers(1, 4),
+    budget=st.sampled_from([ALL, NONE]),
+    chunk=st.sampled_from([1, 1 << 30]),
 )
 def test_equals_the_streamed_loss(
-    seed, students, teachers, prototypes, width, references, weighted, iterations
+    seed, students, teachers, prototypes, width, references, weighted, iterations, budget, chunk
 ):
     torch.manual_seed(seed)
     target = torch.randint(0, teachers, (students, references)) if references else None
@@ -110,7 +124,10 @@ def test_equals_the_streamed_loss(
         unit(teachers, width),
         unit(prototypes, width),
     )
-    assert_alike(1e-10, *inputs, target=target, weight=weight, iterations=iterations)
+    options = {"target": target, "weight": weight, "iterations": iterations, "budget": budget}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_stored, "CHUNK_BYTES", chunk * 8 * 320 * 30)  # 30 rows or all
+        assert_alike(1e-10, *inputs, **options)
 
 
 @pytest.mark.parametrize("splits", [1, 3, 8])
@@ -119,7 +136,33 @@ def test_splits_of_the_columns_are_put_together(splits, monkeypatch):
     assert_alike(1e-10, unit(10, 8), unit(700, 8), unit(10, 8), unit(700, 8))
 
 
-def test_float32_at_the_published_width():
+@pytest.mark.parametrize("splits", [1, 2, 64])
+def test_splits_of_stored_logits_are_put_together(splits, monkeypatch):
+    monkeypatch.setattr(triton_passes, "MOST_SPLITS", splits)
+    monkeypatch.setattr(triton_passes, "MOST_PARTS", splits)
+    assert_alike(1e-10, unit(30, 8), unit(2100, 8), unit(30, 8), unit(2100, 8), budget=ALL)
+
+
+def test_logits_are_stored_where_the_budget_allows(monkeypatch):
+    """40 x 33 prototypes, a row of 48 numbers of 8 bytes."""
+    ways = []
+    for way in ("stored", "streamed"):
+        real = getattr(prototype_triton, f"{way}_loss")
+        monkeypatch.setattr(
+            prototype_triton, f"{way}_loss", lambda i, w=way, r=real: ways.append(w) or r(i)
+        )
+    inputs = [unit(n, 8) for n in (40, 33, 40, 33)]
+    for budget in (40 * 48 * 8, 40 * 48 * 8 - 1, 0):
+        kernels(*inputs, budget=budget)
+    monkeypatch.setenv("SLIM_KERNELS", "triton")
+    for budget in (None, 0):
+        options = {"student_temp": 0.1, "teacher_temp": 0.1, "logits_budget": budget}
+        prototype_loss(*inputs, **options)
+    assert ways == ["stored", "streamed", "streamed", "stored", "streamed"]
+
+
+@pytest.mark.parametrize("kernels", [kernels, stored])
+def test_float32_at_the_published_width(kernels):
     sizes = (70, 200, 70, 200)
     exact = [unit(n, 256) for n in sizes]
     low = [x.detach().float().requires_grad_() for x in exact]
@@ -131,15 +174,19 @@ def test_float32_at_the_published_width():
         assert (ours.double() - theirs).norm() < 1e-4 * theirs.norm()
 
 
-def test_float16_operands_lose_nothing_to_weights_far_apart(monkeypatch):
+@pytest.mark.parametrize("budget", [ALL, NONE])
+@pytest.mark.parametrize("paired", [True, False])
+def test_float16_operands_lose_nothing_to_weights_far_apart(budget, paired, monkeypatch):
     """As on a GPU, whose operands are scaled: unscaled, the gradients of the light rows would
     vanish.
     """
-    monkeypatch.setattr(prototype_triton, "_operand", lambda x: x.half().contiguous())
+    monkeypatch.setattr(triton_inputs, "operand_type", lambda _: torch.float16)
+    target = None if paired else torch.arange(60).flip(0)[:, None]
     exact = [unit(n, 16) for n in (60, 90, 60, 90)]
     low = [x.detach().float().requires_grad_() for x in exact]
     for weight in (torch.logspace(-9, 0, 60), torch.full((60,), 1e-8)):
-        got, want = kernels(*low, weight=weight), streamed(*exact, weight=weight.double())
+        got = kernels(*low, target, weight, budget=budget)
+        want = streamed(*exact, target, weight.double())
         assert (got - want).abs() < 1e-3 * want
         for ours, theirs in zip(
             torch.autograd.grad(got, low[:2]), torch.autograd.grad(want, exact[:2]), strict=True
@@ -147,7 +194,7 @@ def test_float16_operands_lose_nothing_to_weights_far_apart(monkeypatch):
             assert (ours.double() - theirs).norm() < 2e-3 * theirs.norm()
 
 
-@pytest.mark.parametrize("loss", [kernels, streamed])
+@pytest.mark.parametrize("loss", [kernels, stored, streamed])
 def test_a_scaled_loss_of_float16_features(loss):
     """The scale alone does not fit float16, the gradients do."""
     student, prototypes, teacher, teacher_prototypes = (
@@ -167,7 +214,7 @@ def test_a_scaled_loss_of_float16_features(loss):
 
 
 @pytest.mark.parametrize("valid", ["some", "one", "all"])
-@pytest.mark.parametrize("loss", [kernels, streamed])
+@pytest.mark.parametrize("loss", [kernels, stored, streamed])
 def test_padding_rows_change_nothing(valid, loss):
     keep = {
         "some": torch.tensor([1, 0, 0, 1, 1, 0, 1]),
@@ -192,7 +239,7 @@ def test_padding_rows_change_nothing(valid, loss):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("loss", [kernels, streamed])
+@pytest.mark.parametrize("loss", [kernels, stored, streamed])
 def test_padding_is_passed_over_with_targets_too(loss):
     keep = torch.tensor([1, 0, 1, 1, 0]).bool()
     student, prototypes, teacher, teacher_prototypes = (
@@ -214,7 +261,7 @@ def test_padding_is_passed_over_with_targets_too(loss):
 
 # the interpreter's logarithm of 0, which is meant
 @pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize("loss", [kernels, streamed])
+@pytest.mark.parametrize("loss", [kernels, stored, streamed])
 def test_nothing_but_padding(loss):
     student, prototypes = unit(3, 8), unit(20, 8)
     none = torch.zeros(3, dtype=torch.bool)
@@ -230,7 +277,8 @@ def test_nothing_but_padding(loss):
     assert not any(g.any() for g in torch.autograd.grad(out, [student, prototypes]))
 
 
-def test_no_rows_give_zero_with_zero_gradients():
+@pytest.mark.parametrize("kernels", [kernels, stored])
+def test_no_rows_give_zero_with_zero_gradients(kernels):
     student, prototypes = unit(0, 8), unit(20, 8)
     out = kernels(student, prototypes, unit(0, 8), unit(20, 8))
     assert float(out.detach()) == 0
@@ -239,7 +287,8 @@ def test_no_rows_give_zero_with_zero_gradients():
     assert not grads[1].any()
 
 
-def test_runs_are_bitwise_alike():
+@pytest.mark.parametrize("kernels", [kernels, stored])
+def test_runs_are_bitwise_alike(kernels):
     inputs = [unit(n, 16, torch.float32) for n in (30, 90, 12, 90)]
     target = torch.randint(0, 12, (30, 2))
     runs = []
@@ -249,7 +298,8 @@ def test_runs_are_bitwise_alike():
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("kernels", [kernels, stored])
+def test_gradcheck(kernels):
     student, prototypes, teacher, teacher_prototypes = (
         unit(3, 4),
         unit(5, 4),
@@ -276,8 +326,9 @@ def test_only_the_gradients_that_are_needed(monkeypatch):
     assert grad.any()
 
 
+@pytest.mark.parametrize("budget", [ALL, NONE])
 @pytest.mark.parametrize("target", [None, torch.tensor([[0, 1], [1, 1], [2, 0]])])
-def test_registration_holds(target):
+def test_registration_holds(target, budget):
     student, prototypes = unit(3, 8, torch.float32), unit(20, 8, torch.float32)
     teacher, teacher_prototypes = (
         unit(3, 8, torch.float32).detach(),
@@ -292,7 +343,7 @@ def test_registration_holds(target):
         torch.ones(3),
         torch.ones(3).bool(),
     )
-    options = (0.1, 0.04, 3, None, True, True)
+    options = (0.1, 0.04, 3, None, budget, True, True)
     torch.library.opcheck(prototype_triton.prototype_loss, (*arguments, *options))
     torch.library.opcheck(
         prototype_triton.prototype_loss_backward,

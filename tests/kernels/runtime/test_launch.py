@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("triton", reason="launches are of Triton kernels")
 from slim_kernels.check import DEVICES
 from slim_kernels.runtime import target
-from slim_kernels.runtime.launch import LAUNCHES, architecture, choose, float32_precision
+from slim_kernels.runtime.launch import LAUNCHES, architecture, choose, float32_precision, launch
 
 CUDA = torch.device("cuda")
 
@@ -54,6 +54,11 @@ def test_every_kernel_has_launches_for_every_device():
     assert {name: set(table) for name, table in LAUNCHES.items()} == dict.fromkeys(
         LAUNCHES, entries
     )
+
+
+def test_every_launch_fuses_multiplication_and_addition():
+    tile = launch("linear", torch.device("cpu"), 64)
+    assert tile == choose(LAUNCHES["linear"][80], 64) | {"enable_fp_fusion": True}
 
 
 def test_the_first_option_that_is_large_enough():

@@ -1,5 +1,7 @@
 """What every op registers: autocast's rule and FLOP formulas; and how the dispatcher chooses."""
 
+from typing import Any
+
 import pytest
 import torch
 from slim_kernels import linear_residual, norm_linear, norm_swiglu, packed_attention
@@ -51,15 +53,11 @@ def test_autocast_of_attention_and_of_the_loss(kernels):
     )
     prototypes = torch.nn.functional.normalize(torch.randn(9, 16), dim=1)
     rows = torch.nn.functional.normalize(torch.randn(4, 16), dim=1)
-    weight = torch.ones(4)
-    plain = prototype_triton.prototype_loss(
-        rows, prototypes, rows, prototypes, None, weight, None, 0.1, 0.05, 3, None, True, True
-    )
+    options = (None, torch.ones(4), None, 0.1, 0.05, 3, None, 1 << 20, True, True)
+    plain = prototype_triton.prototype_loss(rows, prototypes, rows, prototypes, *options)
     with torch.autocast("cpu", dtype=torch.float16):
         assert packed_attention(qkv, cu, 5, time=time).dtype == torch.float16
-        again = prototype_triton.prototype_loss(
-            rows, prototypes, rows, prototypes, None, weight, None, 0.1, 0.05, 3, None, True, True
-        )
+        again = prototype_triton.prototype_loss(rows, prototypes, rows, prototypes, *options)
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
@@ -69,13 +67,23 @@ def test_flops_are_those_of_the_products():
     assert flops(lambda: linear_triton.norm_linear(x, gain, gain, w, b, 1e-6)) == forward
     assert flops(lambda: linear_triton.linear_residual(x, w, b, torch.zeros(9, 8))) == forward
     x.requires_grad_()
-    assert (
-        flops(lambda: linear_triton.norm_linear(x, gain, gain, w, b, 1e-6).sum().backward())
-        == 3 * forward
-    )
+
+    def both_ways() -> None:
+        linear_triton.norm_linear(x, gain, gain, w, b, 1e-6).sum().backward()
+
+    assert flops(both_ways) == 2 * forward  # the weight is frozen
+    w.requires_grad_()
+    assert flops(both_ways) == 3 * forward
     w12, w3 = torch.randn(10, 16), torch.randn(16, 5)
     arguments = (x, gain, gain, w12, torch.zeros(10), w3, torch.zeros(16), 1e-6)
     assert flops(lambda: swiglu_triton.norm_swiglu(*arguments)) == 2 * 9 * (16 * 10 + 16 * 5)
+    frozen = 2 * 9 * (2 * 16 * 10 + 16 * 5)
+    assert (
+        flops(lambda: swiglu_triton.norm_swiglu(*arguments).sum().backward())
+        == 2 * 9 * 240 + frozen
+    )
+    w12.requires_grad_()
+    w3.requires_grad_()
     recomputed = 2 * 9 * (3 * 16 * 10 + 2 * 16 * 5)
     assert (
         flops(lambda: swiglu_triton.norm_swiglu(*arguments).sum().backward())
@@ -87,7 +95,11 @@ def test_flops_of_attention_follow_lengths_and_visibility():
     qkv, time = torch.randn(9, 3, 2, 16), torch.zeros(9, dtype=torch.int32)
     cu = torch.tensor([0, 4, 9], dtype=torch.int32)
     visible = torch.tensor([1, 0, 1, 0, 1, 1, 0, 0, 0]).bool()
-    run = attention_triton.packed_attention
+    angles = torch.zeros(2, 5, 8)
+
+    def run(*where: Any) -> Any:
+        return attention_triton.packed_attention(*where[:3], *angles, *where[3:])
+
     assert flops(lambda: run(qkv, cu, 5, time, None, None)) == 2 * 2 * 2 * 16 * (16 + 25)
     assert flops(lambda: run(qkv, cu, 5, time, visible, None)) == 2 * 2 * 2 * 16 * (4 * 2 + 5 * 2)
     qkv.requires_grad_()
@@ -109,16 +121,19 @@ def test_flops_of_the_embedding_and_of_the_loss():
         torch.nn.functional.normalize(torch.randn(4, 8), dim=1),
         torch.nn.functional.normalize(torch.randn(9, 8), dim=1),
     )
-    options = (None, torch.ones(4), None, 0.1, 0.05, 3, None)
     once = 2 * 4 * 9 * 8
-    assert (
-        flops(lambda: prototype_triton.prototype_loss(x, c, x, c, *options, True, True))
-        == 13 * once
-    )
-    assert (
-        flops(lambda: prototype_triton.prototype_loss(x, c, x, c, *options, True, False))
-        == 9 * once
-    )
+    for budget, target, needed, products in (
+        (0, None, (True, True), 13),
+        (0, None, (True, False), 9),
+        (0, None, (False, False), 8),
+        (1 << 20, None, (True, True), 4),
+        (1 << 20, None, (False, False), 2),
+        (1 << 20, torch.arange(4)[:, None], (True, True), 6),
+        (1 << 20, torch.arange(4)[:, None], (True, False), 4),
+    ):
+        options = (target, torch.ones(4), None, 0.1, 0.05, 3, None, budget, *needed)
+        counted = flops(lambda o=options: prototype_triton.prototype_loss(x, c, x, c, *o))
+        assert counted == products * once, options
 
 
 def test_the_environment_chooses(monkeypatch):
