@@ -80,7 +80,7 @@ def build_parser() -> CommandParser:
     )
     iterations = (
         "of every training; by default linear takes half the number of training clips, 2,000 to "
-        "20,000; semi and finetune take 30 epochs, but at least 100 and 300, at most 20,000; "
+        "20,000; semi and finetune take 20 epochs, but at least 80 and 300, at most 20,000; "
         "--protocol paper takes 20,000 for linear and semi"
     )
     parser.add_argument("--iterations", type=int, help=iterations)

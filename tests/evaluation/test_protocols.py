@@ -126,7 +126,7 @@ def test_semi_as_published_has_a_recipe_of_its_own(task, monkeypatch):
     assert all(r == (r[0], published_semi(), 20_000) for r in recipes)
     recipes.clear()
     evaluate_semi(task, Settings(fractions=(0.25,)))
-    assert all(r == (r[0], TuningRecipe(), 100) for r in recipes)
+    assert all(r == (r[0], TuningRecipe(), 80) for r in recipes)
 
 
 def test_semi_leaves_out_draws_that_cannot_hold_every_class(task):

@@ -14,7 +14,7 @@ from slim_fast.evaluation.protocols.task import Figures, Settings, Task
 from slim_fast.evaluation.tuning.recipe import PUBLISHED_ITERATIONS, default_iterations
 from slim_fast.evaluation.tuning.subsets import draw_subset
 
-LEAST_ITERATIONS = 100
+LEAST_ITERATIONS = 80
 
 
 def evaluate_semi(task: Task, settings: Settings) -> Figures:

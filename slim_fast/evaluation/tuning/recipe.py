@@ -5,7 +5,7 @@ from typing import Literal
 
 from slim_fast.errors import UserError
 
-EPOCHS = 30
+EPOCHS = 20
 PUBLISHED_ITERATIONS, PUBLISHED_BATCH = 20_000, 256
 
 
@@ -80,5 +80,5 @@ def published_semi(batch: int = PUBLISHED_BATCH) -> TuningRecipe:
 
 
 def default_iterations(clips: int, batch: int, least: int) -> int:
-    """How long `clips` are tuned on: 30 epochs, `least` to 20,000 iterations."""
+    """How long `clips` are tuned on: 20 epochs, `least` to 20,000 iterations."""
     return min(max(EPOCHS * clips // batch, least), PUBLISHED_ITERATIONS)
