@@ -10,7 +10,7 @@ from slim_fast.errors import program_name
 # name -> its module, which is imported when it is called, and what it does
 COMMANDS = {
     "pretrain": ("slim_fast.pretrain", "train an encoder on skeleton clips"),
-    "evaluate": ("slim_fast.evaluate", "accuracy of an encoder's frozen features"),
+    "evaluate": ("slim_fast.evaluate", "accuracy of an encoder, frozen and fine-tuned"),
     "export": ("slim_fast.export", "write an encoder or classifier as ONNX or torch.export"),
     "stream": ("slim_fast.stream", "play a recorded clip frame by frame, as a film"),
     "data": ("slim_fast.data.cli", "convert, inspect and generate data sets"),

@@ -9,11 +9,10 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
+from slim_fast.evaluation.clips import gather_clips
 from slim_fast.model.encoder import Encoder
 from slim_fast.model.frozen import freeze
 from slim_fast.views.frames import evaluation_positions
-from slim_fast.views.store import mapped_positions
-from slim_fast.views.undetected import detected_joints, find_origin, interpolate
 
 WINDOW = 64
 PEOPLE = 2  # of a clip, as in the released protocol
@@ -21,15 +20,26 @@ PEOPLE = 2  # of a clip, as in the released protocol
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N clips, float32 on the CPU.
+    """Features of N clips, float32.
 
     Attributes:
         retrieval: (N, 2 D M), CLS tokens of all people, then their mean patches.
-        pooled: (N, 2 D), CLS tokens and mean patches summed over people.
+        cls: (N, L, D), CLS tokens of the last L blocks, oldest first, summed over people.
+        patches: (N, D), mean patches of the last block, summed over people.
     """
 
     retrieval: Tensor
-    pooled: Tensor
+    cls: Tensor
+    patches: Tensor
+
+    @property
+    def pooled(self) -> Tensor:
+        """(N, 2 D), CLS token and mean patch of the last block, summed over people."""
+        return torch.cat([self.cls[:, -1], self.patches], 1)
+
+    def __getitem__(self, rows: Tensor) -> "Features":
+        """Those of some clips, by int64 numbers or bool (N,)."""
+        return Features(self.retrieval[rows], self.cls[rows], self.patches[rows])
 
 
 def load_evaluation_clips(
@@ -37,35 +47,11 @@ def load_evaluation_clips(
 ) -> Tensor:
     """(N, M, window, V, C) float32 clips, M = min(people, most people of a clip in the cache).
 
-    `evaluation_positions` chooses the frames; no frame is interpolated from undetected joints,
-    which are zeros, as are absent people. Of more than M people the first are taken, in the cache's
-    order. The first person's centre joint in their first frame (`find_origin`) is the origin; the
-    released protocol does not centre.
+    `evaluation_positions` chooses the frames, `gather_clips` reads and centres them; the released
+    protocol does not centre.
     """
-    start, length, num_people = (
-        torch.from_numpy(np.asarray(a)[clips]) for a in (cache.start, cache.length, cache.people)
-    )
-    dims = len(cache.channels.rstrip("c"))
-    most = min(people, int(np.max(cache.people)))
-    position = evaluation_positions(length, window)  # (N, window)
-    below = position.long()
-    weight = (position - below)[:, None, :, None, None]
-    above = (below + 1).minimum(length[:, None] - 1)
-    # absent people are copies of the last one, and zeroed at the end
-    person = torch.arange(most).minimum(num_people[:, None] - 1)  # (N, M)
-    first = start[:, None] + person * length[:, None]
-    positions = mapped_positions(cache)
-
-    def gather(frame: Tensor) -> Tensor:  # (N, window) -> (N, M, window, V, C)
-        rows = first[:, :, None] + frame[:, None]
-        return positions.index_select(0, rows.flatten()).view(*rows.shape, *positions.shape[1:])
-
-    views = interpolate(gather(below), gather(above), weight, dims)
-    present = (torch.arange(most) < num_people[:, None])[..., None, None]  # (N, M, 1, 1)
-    detected = detected_joints(views, dims) & present
-    firsts = (positions[s : s + n] for s, n in zip(start, length, strict=True))
-    centre = torch.stack([find_origin(own, cache.topology.centre, dims) for own in firsts])
-    return torch.where(detected[..., None], views - centre[:, None, None, None], 0)
+    length = torch.from_numpy(np.asarray(cache.length)[clips])
+    return gather_clips(cache, clips, evaluation_positions(length, window), people)
 
 
 @torch.no_grad()
@@ -77,8 +63,9 @@ def extract_features(
     progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
     people: int = PEOPLE,
     dtype: torch.dtype | None = None,
+    blocks: int = 1,
 ) -> Features:
-    """Frozen features of `clips` (N,): CLS and mean patch of the last block; 0 for absent people.
+    """Frozen features of `clips` (N,), on the CPU; 0 for absent people.
 
     Args:
         encoder: on any device, where it runs.
@@ -86,22 +73,31 @@ def extract_features(
         progress: wraps the batches, for a progress bar.
         people: at most so many of a clip, the first in the cache's order.
         dtype: of the blocks' matrix products (None: the encoder's).
+        blocks: how many of the last blocks' CLS tokens are kept.
     """
-    encoder = freeze(encoder, dtype)
-    device = encoder.pos_embed.device
-    retrieval, pooled = [], []
+    frozen = freeze(encoder, dtype)
+    parts = []
     for begin in progress(range(0, len(clips), batch)):
-        views = load_evaluation_clips(cache, clips[begin : begin + batch], people=people).to(device)
-        n, m = views.shape[:2]
-        flat = rearrange(views, "n m t v c -> (n m) t v c")
-        present = flat.flatten(1).any(1)
-        tokens = torch.zeros(n * m, 2, encoder.config.width, device=device)
-        if present.any():
-            patches, cls = encoder.encode_last_blocks(flat[present], None, 1)[0]
-            tokens[present] = torch.stack([cls.float(), patches.float().mean(1)], 1)
-        retrieval.append(rearrange(tokens, "(n m) two d -> n (two m d)", n=n).cpu())
-        pooled.append(reduce(tokens, "(n m) two d -> n (two d)", "sum", n=n).cpu())
-    return Features(torch.cat(retrieval), torch.cat(pooled))
+        views = load_evaluation_clips(cache, clips[begin : begin + batch], people=people)
+        parts.append(encode_clips(frozen, views, blocks))
+    columns = zip(*((part.retrieval, part.cls, part.patches) for part in parts), strict=True)
+    return Features(*(torch.cat([x.cpu() for x in column]) for column in columns))
+
+
+def encode_clips(encoder: Encoder, clips: Tensor, blocks: int = 1) -> Features:
+    """Features of clips (N, M, T, V, C), on the encoder's device; those of people present only."""
+    n = len(clips)
+    flat = rearrange(clips, "n m t v c -> (n m) t v c").to(encoder.pos_embed.device)
+    present = flat.flatten(1).any(1)
+    # CLS of the last blocks, then the last one's mean patch
+    tokens = flat.new_zeros(len(flat), blocks + 1, encoder.config.width)
+    if present.any():
+        layers = encoder.encode_last_blocks(flat[present], None, blocks)
+        each = [cls.float() for _, cls in layers] + [layers[-1][0].float().mean(1)]
+        tokens[present] = torch.stack(each, 1)
+    summed = reduce(tokens, "(n m) l d -> n l d", "sum", n=n)
+    retrieval = rearrange(tokens[:, -2:], "(n m) two d -> n (two m d)", n=n)
+    return Features(retrieval, summed[:, :-1], summed[:, -1])
 
 
 def load_coordinates(cache: ClipCache, clips: np.ndarray, people: int = PEOPLE) -> Tensor:

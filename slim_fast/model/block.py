@@ -63,6 +63,8 @@ class Block(nn.Module):
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, NORM_EPS)
         self.mlp = SwiGLU(width, hidden)
+        self.drop_path = 0.0
+        """Probability of leaving a branch out of a sequence in training (`drop_branch`)."""
 
     def forward(
         self, x: Tensor, tokens: TokenLayout, selection: TokenSelection | None = None
@@ -72,6 +74,16 @@ class Block(nn.Module):
         Of the selected rows, the residual is taken before the projection, so that all that follows
         attention is computed for them alone.
         """
+        if not self.training or not self.drop_path:
+            return self._feed_forward(self._attend(x, tokens, selection), tokens)
+        attended = self._attend(x, tokens, selection)
+        if selection is not None:
+            x = x.index_select(0, selection.rows)
+        x = drop_branch(x, attended, self.drop_path, tokens, selection)
+        return drop_branch(x, self._feed_forward(x, tokens), self.drop_path, tokens, selection)
+
+    def _attend(self, x: Tensor, tokens: TokenLayout, selection: TokenSelection | None) -> Tensor:
+        """x plus its attention, of the selected rows."""
         packed = tokens if isinstance(tokens, Packing) else None
         norm, attn = self.norm1, self.attn
         if packed is not None and is_plain(norm) and is_plain(attn):
@@ -94,18 +106,41 @@ class Block(nn.Module):
             if selection is not None:
                 x = x.index_select(0, selection.rows)
                 attended = attended.index_select(0, selection.rows)
-            x = linear_residual(attended, proj.weight, proj.bias, x)
-        else:
-            x = x + attn(norm(x), tokens)
-            if selection is not None:
-                x = x.index_select(0, selection.rows)
+            return linear_residual(attended, proj.weight, proj.bias, x)
+        x = x + attn(norm(x), tokens)
+        return x if selection is None else x.index_select(0, selection.rows)
+
+    def _feed_forward(self, x: Tensor, tokens: TokenLayout) -> Tensor:
+        """x plus its feed-forward."""
         norm, mlp = self.norm2, self.mlp
-        if packed is not None and is_plain(norm) and is_plain(mlp):
+        if isinstance(tokens, Packing) and is_plain(norm) and is_plain(mlp):
             w12, w3 = mlp.w12, mlp.w3
             return norm_swiglu(
                 x, norm.weight, norm.bias, w12.weight, w12.bias, w3.weight, w3.bias, norm.eps
             )
         return x + mlp(norm(x))
+
+
+def drop_branch(
+    x: Tensor,
+    with_branch: Tensor,
+    rate: float,
+    tokens: TokenLayout,
+    selection: TokenSelection | None = None,
+) -> Tensor:
+    """x for a share `rate` of the sequences, drawn by torch's generator; for the others x and the
+    branch that `with_branch` adds to it, enlarged by 1 / (1 - rate) (stochastic depth, Huang et
+    al. 2016).
+
+    x, with_branch: (total, D) of packed tokens, or their selected rows; else (N, tokens, D).
+    """
+    sequences = len(tokens.cu_seqlens) - 1 if isinstance(tokens, Packing) else len(x)
+    keep = x.new_empty(sequences).bernoulli_(1 - rate) / (1 - rate)
+    if isinstance(tokens, Packing):
+        keep = keep.repeat_interleave(tokens.cu_seqlens.diff())
+    if selection is not None:
+        keep = keep.index_select(0, selection.rows)
+    return x + keep.view(-1, *[1] * (x.dim() - 1)) * (with_branch - x)
 
 
 class PatchEmbed(nn.Module):

@@ -112,6 +112,19 @@ class Encoder(nn.Module):
         nn.init.normal_(self.register_tokens, std=1e-6)
         nn.init.zeros_(self.mask_token)
 
+    def set_drop_path(self, rate: float) -> None:
+        """Leave branches of blocks out in training, ever more up to `rate` in the last block.
+
+        The first block has none, those between grow evenly, as in timm. In eval mode nothing is
+        left out.
+        Raises: UserError unless 0 <= rate < 1.
+        """
+        if not 0 <= rate < 1:
+            raise UserError(f"drop path {rate}: must be at least 0 and less than 1.")
+        for number, block in enumerate(self.blocks):
+            if isinstance(block, Block):
+                block.drop_path = rate * number / max(1, len(self.blocks) - 1)
+
     def embed(
         self, views: Sequence[Tensor], masks: Sequence[Tensor | None], packed: Packing
     ) -> Tensor:

@@ -89,7 +89,7 @@ def test_evaluation_is_that_of_the_teacher(
     figures = []
     for source in (under_way, tmp_path / "kept"):
         capsys.readouterr()
-        assert evaluate.main(["linear", str(source), "--data", str(cache_path), "--json"]) == 0
+        assert evaluate.main(["knn", str(source), "--data", str(cache_path), "--json"]) == 0
         figures.append(json.loads(capsys.readouterr().out))
     assert figures[0] == figures[1]
 

@@ -111,6 +111,7 @@ def everything():
         ),
         result("visible_attention", {"sizes": "demo", **step}, **sides(1, 1)),
         result("views", {"batch": 64}, target=5.0, **sides(1, 6)),
+        result("linear_grid", {"sizes": "small"}, target=5.0, **sides(1, 6)),
         result("prototype_loss_time", {"rows": 1000, "prototypes": 1024}, **sides(1, 1.2)),
         result(
             "prototype_loss_memory",

@@ -1,0 +1,61 @@
+"""Figures as a table, and as a record on disk."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slim_fast.evaluation.protocols.task import SOURCES, Figures
+from slim_fast.writing import write_atomically
+
+
+def summarise(figures: Figures) -> dict[str, dict[str, dict[str, Any]]]:
+    """Row -> source -> {"mean", "std", "values"}, shares of 1; std is the sample's, 0 of one."""
+    return {
+        row: {
+            source: {
+                "mean": statistics.fmean(values),
+                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "values": values,
+            }
+            for source, values in by_source.items()
+        }
+        for row, by_source in figures.rows.items()
+    }
+
+
+def format_table(protocols: Mapping[str, Figures]) -> str:
+    """One table of all protocols' figures, in per cent, of several seeds with their deviation."""
+    summaries = [summarise(figures) for figures in protocols.values()]
+    present = {source for rows in summaries for row in rows.values() for source in row}
+    sources = [source for source in SOURCES if source in present]
+    cells = [["", *(SOURCES[source] for source in sources)]]
+    for rows in summaries:
+        for name, row in rows.items():
+            cells.append([name, *(_cell(row.get(source)) for source in sources)])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in cells
+    )
+
+
+def _cell(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return "–"
+    deviation = f" ± {100 * value['std']:.1f}" if len(value["values"]) > 1 else ""
+    return f"{100 * value['mean']:.1f}{deviation}"
+
+
+def write_results(path: Path, figures: Figures, about: Mapping[str, Any]) -> None:
+    """Write a protocol's figures as JSON; the file is whole or as it was. Raises: OSError."""
+    record = {
+        **about,
+        "figures": summarise(figures),
+        "notes": figures.notes,
+        "confusion": figures.confusion,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1)
+    write_atomically(path, lambda file: file.write(text.encode()))
