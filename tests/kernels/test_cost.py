@@ -1,8 +1,5 @@
 """Counts against counting by hand, and the model's arithmetic. No figure here is a measurement."""
 
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +11,6 @@ import triton
 import triton.language as tl
 from ptx_emulator import launch
 from ptx_emulator.device import emulated_gpu
-from slim_kernels.cost.__main__ import main
 from slim_kernels.cost.binary import Binary, read_sass
 from slim_kernels.cost.counting import count_at
 from slim_kernels.cost.devices import DEVICES
@@ -22,7 +18,6 @@ from slim_kernels.cost.model import predict, resident_programs
 from slim_kernels.cost.pipes import sass_pipe
 from slim_kernels.cost.problems import problems
 from slim_kernels.cost.regions import find_loops
-from slim_kernels.cost.table import compare_lines, measured_microseconds
 from slim_kernels.cost.work import Work, count_work, extrapolate, match_regions
 from slim_kernels.prototype_loss.triton_passes import log_sum_exp
 from slim_kernels.runtime.target import emulated_target
@@ -270,59 +265,3 @@ def test_other_loops_than_the_ptx_has_are_not_matched() -> None:
     unrolled = Binary(1, 0, Counter(alu=3), (Counter(tensor=8),))
     assert match_regions(unrolled, ptx) is None
     assert match_regions(Binary(1, 0, Counter(alu=3), ()), ptx) is None
-
-
-def test_a_record_is_found_by_device_and_op(tmp_path) -> None:
-    case = {"op": "norm_linear", "what": "forward and backward, eager"}
-    result = {"benchmark": "gpu_dense", "case": case, "ours": [1.0, 2.5, 3.0], "unit": "ms"}
-    run = {"gpu": "NVIDIA H200", "quick": False, "results": [result]}
-    (tmp_path / "nvidia-h200.json").write_text(json.dumps([run]))
-    assert measured_microseconds(tmp_path, H200, "norm_linear") == 2500
-    assert measured_microseconds(tmp_path, H200, "norm_swiglu") is None
-    assert measured_microseconds(tmp_path, H100, "norm_linear") is None
-
-
-def test_the_interpreter_is_refused(capsys) -> None:
-    assert main(["--op", "linear_residual"]) == 2
-    assert "unset TRITON_INTERPRET" in capsys.readouterr().err
-
-
-def test_the_command(tmp_path) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "slim_kernels.cost", "--device", "A100", "--loops"]
-    command += ["--op", "linear_residual", "--json", str(tmp_path / "cost.json")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "predicted, not measured" in done.stdout
-    assert "none" in done.stdout  # no record of that GPU
-    assert "m16n8k16" in done.stdout
-    rows = json.loads((tmp_path / "cost.json").read_text())
-    assert [row["pass"] for row in rows] == ["forward", "backward"]
-    assert all(row["microseconds"] > row["floor"] > 0 for row in rows)
-
-
-def test_two_versions_side_by_side() -> None:
-    def row(op: str, which: str, us: float, calls: float, **more: str) -> dict[str, object]:
-        return {
-            "device": "H200",
-            "op": op,
-            "pass": which,
-            "microseconds": us,
-            "calls_a_step": calls,
-            **more,
-        }
-
-    before = [row("a", "forward", 3000, 2), row("a", "backward", 5000, 1), row("b", "x", 600, 1)]
-    after = [
-        row("a", "forward", 1500, 2, kind=""),
-        row("a", "backward", 2500, 1, kind=""),
-        row("b", "x", 300, 1, kind="one way"),
-        row("b", "x", 1200, 0, kind="other way"),
-        row("c", "x", 1, 0, kind=""),
-    ]
-    found = [line.split() for line in list(compare_lines(before, after))[1:]]
-    assert found[0] == ["H200,", "a", "8,000", "4,000", "2.00x", "us"]
-    assert found[1] == ["H200,", "b", "one", "way", "600", "300", "2.00x", "us"]
-    assert found[2] == ["H200,", "b", "other", "way", "600", "1,200", "0.50x", "us"]
-    assert found[3][-4:] == ["not", "in", "the", "file"]
-    assert found[4][-4:] == ["11.6", "5.8", "2.00x", "ms"]

@@ -16,9 +16,8 @@ def _faults(
     ]
 
 
-LINEAR, ATTENTION = "linear.triton_kernels", "attention.triton_kernels"
-WHOLE = "attention.triton_whole"
-ROTARY, ROWS = "attention.triton_rotary", "runtime.triton_rows"
+LINEAR, ROWS = "linear.triton_kernels", "runtime.triton_rows"
+ATTENTION, WHOLE, ROTARY = (f"attention.triton_{name}" for name in ("kernels", "whole", "rotary"))
 SWIGLU, NORM = "feed_forward.triton_kernels", "runtime.triton_layer_norm"
 EMBED, LOSS = "embed_tokens.triton_kernels", "prototype_loss.triton_kernels"
 

@@ -7,48 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slim_kernels import embed_tokens
-from torch import Tensor
 
-P, C = 2, 3
-
-
-def parameters(
-    width: int, joints: int, prefix: int, dtype: torch.dtype = torch.float64
-) -> list[Tensor]:
-    """weight, bias, mask token, joint embedding and prefix."""
-    shapes = [(width, C, P), (width,), (width,), (joints, width), (prefix, width)]
-    return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-def groups(
-    sizes: list[tuple[int, int]], joints: int, masked: bool
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    clips = [torch.randn(n, t * P, joints, C, dtype=torch.float64) for n, t in sizes]
-    masks = [
-        torch.rand(n, t, joints) < 0.4 if masked and i % 2 == 0 else None
-        for i, (n, t) in enumerate(sizes)
-    ]
-    return clips, masks
-
-
-def one_by_one(clips, masks, weight, bias, mask_token, joints, prefix, index=None) -> Tensor:
-    tokens = []
-    for x, mask in zip(clips, masks, strict=True):
-        for n in range(len(x)):
-            tokens += prefix.unbind(0)
-            for t in range(x.shape[1] // P):
-                for v in range(x.shape[2]):
-                    patch = x[n, t * P : (t + 1) * P, v]  # (P, C)
-                    hidden = mask is not None and bool(mask[n, t, v])
-                    seen = (
-                        torch.einsum(
-                            "dcp,pc->d", weight, torch.zeros_like(patch) if hidden else patch
-                        )
-                        + bias
-                    )
-                    tokens.append((mask_token if hidden else seen) + joints[v])
-    out = torch.stack(tokens) if tokens else prefix[:0] + bias
-    return out if index is None else out[index]
+from tests.kernels.embed_tokens.conftest import C, P, groups, one_by_one, parameters
 
 
 @pytest.fixture(params=["reference", "triton"])
@@ -284,45 +244,3 @@ def test_frozen_parameters_get_no_gradient(backend):
         embed_tokens(clips, masks, *leaves).square().sum().backward()
         assert [p.grad is not None for p in leaves] == [n == trained for n in range(len(leaves))]
         torch.testing.assert_close(leaves[trained].grad, want[trained])
-
-
-def test_registration_holds():
-    triton_ops = pytest.importorskip(
-        "slim_kernels.embed_tokens.triton", reason="the Triton kernels need triton"
-    )
-    clips, masks = groups([(2, 2), (1, 1)], 5, True)
-    masks = [torch.zeros(0, dtype=torch.bool) if mask is None else mask for mask in masks]
-    clips, parts = [x.float() for x in clips], parameters(8, 5, 1, torch.float32)
-    for index in (None, torch.tensor([0, 5, 11, 20])):
-        torch.library.opcheck(triton_ops.embed_tokens, (clips, masks, *parts, index))
-        plain = [p.detach() for p in parts]
-        grad = torch.randn_like(triton_ops.embed_tokens(clips, masks, *plain, index))
-        for wanted in ([True] * 5, [True, False, True, False, True]):
-            torch.library.opcheck(
-                triton_ops.embed_tokens_backward, (grad, clips, masks, *plain, index, wanted)
-            )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"clips": [torch.zeros(2, 5, 5, C)]}, "T a multiple of 2"),
-        ({"clips": [torch.zeros(2, 4, 6, C)]}, r"clips\[0\]"),
-        ({"clips": [torch.zeros(2, 4, 5, 2)]}, r"clips\[0\] must be of shape \(2, 4, 5, 3\)"),
-        ({"masks": [torch.zeros(2, 2, 4).bool()]}, r"masks\[0\]"),
-        ({"masks": []}, "1 groups and 0 masks"),
-        ({"bias": torch.zeros(7)}, "bias"),
-        ({"index": torch.tensor([0, 22])}, "within 0 and 21"),
-        ({"index": torch.tensor([0], dtype=torch.int32)}, "index must be int64"),
-        ({"weight": torch.zeros(8, 6)}, r"weight \(D, C, P\)"),
-        ({"prefix": torch.zeros(8)}, r"prefix \(R, D\)"),
-        ({"masks": [torch.zeros(2, 2, 5)]}, r"masks\[0\] must be bool"),
-        ({"index": torch.zeros(3, dtype=torch.int64, device="meta")}, "index lies on meta"),
-    ],
-)
-def test_what_does_not_fit_is_named(change, message):
-    names = ("weight", "bias", "mask_token", "joints", "prefix")
-    parts = dict(zip(names, parameters(8, 5, 1, torch.float32), strict=True))
-    arguments = {"clips": [torch.zeros(2, 4, 5, C)], "masks": [None], **parts, **change}
-    with pytest.raises(ValueError, match=message):
-        embed_tokens(**arguments)
