@@ -21,7 +21,7 @@ from slim_fast.skeletons.correspondence import Correspondence, match_joints
 AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
 # A person who faces the camera has the left side at smaller x in Kinect recordings, and at larger
 # x in images and SMPL.
-_KINECT, _SMPL = ("ntu-25", "kinect-v1-20", "utd-mhad-20"), "smpl-24"
+_KINECT, _SMPL = ("ntu-25", "kinect-v1-20", "utd-mhad-20", "sbu-15"), "smpl-24"
 
 
 def to_skeleton(

@@ -109,7 +109,8 @@ def test_left_stays_left_between_kinects_and_pictures(make_encoder):
 
 def test_axes_of_all_shipped_pairs_are_turns_that_keep_up_and_go_back():
     # where left is, of people facing the camera
-    sides = {"ntu-25": -1.0, "kinect-v1-20": -1.0, "utd-mhad-20": -1.0}
+    kinect = ("ntu-25", "kinect-v1-20", "utd-mhad-20", "sbu-15")
+    sides = dict.fromkeys(kinect, -1.0)
     for source in map(get_topology, topology_names()):
         for target in map(get_topology, topology_names()):
             axes = axis_map(source, target, "xyz", "xyz")

@@ -21,7 +21,7 @@ def attend_by_bucket(
 
     The recipe's views padded to the longest of all would have 3.5 times the scores.
     """
-    total = len(qkv)
+    total = qkv.shape[0]
     qk = rotate_queries_keys(qkv, time, max_seqlen)
     out, first = qkv.new_zeros(total + 1, *qkv.shape[2:]), 0  # a last row for padding
     for count, longest in zip(buckets[::2], buckets[1::2], strict=True):

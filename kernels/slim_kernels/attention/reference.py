@@ -13,7 +13,7 @@ def reference(
     """packed_attention in PyTorch's operations on sequences padded to max_seqlen; reads no tensor
     on the host.
     """
-    total = len(qkv)
+    total = qkv.shape[0]
     if total == 0:
         return qkv[:, 2]
     qk = rotate_queries_keys(qkv, time, max_seqlen)

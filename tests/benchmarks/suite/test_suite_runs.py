@@ -37,6 +37,7 @@ KINDS = [
     "kernels",
     "scaling",
     "pretrain",
+    "linear_grid",
 ]
 
 
