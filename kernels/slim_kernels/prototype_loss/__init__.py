@@ -62,7 +62,6 @@ def prototype_loss(
             and the student rows that look at them need weight 0 (without `target` they get it).
         student_temp, teacher_temp: temperatures, at least 0.004.
         sinkhorn_iterations: at least 1.
-
         logits_budget: bytes that the teacher's logits, 2 · N · K, may take on a GPU; None:
             LOGITS_BUDGET. Within it they are stored, in float16, which is predicted to be faster;
             beyond it (0: always) every pass multiplies anew. Elsewhere it changes nothing.
