@@ -8,11 +8,22 @@ import torch
 from torch import Tensor
 
 _emulated: int | None = None
-_missing = torch.library.Library("aten", "IMPL")
 
 
 def _wide_product(x: Tensor, y: Tensor, out_dtype: torch.dtype) -> Tensor:
     return torch.mm(x.to(out_dtype), y.to(out_dtype))
+
+
+@lru_cache
+def _add_wide_product() -> torch.library.Library | None:
+    """Give CPU tensors a GPU's product that is summed in a wider dtype, where PyTorch has none; it
+    lasts as long as what is returned, which the cache keeps.
+    """
+    if torch._C._dispatch_has_kernel_for_dispatch_key("aten::mm.dtype", "CPU"):
+        return None
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("mm.dtype", _wide_product, "CPU")
+    return library
 
 
 @contextmanager
@@ -21,8 +32,7 @@ def emulated_target(capability: int) -> Iterator[None]:
     compute capability (90 for 9.0), bfloat16 included. Triton must have a driver that runs them.
     """
     global _emulated
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::mm.dtype", "CPU"):
-        _missing.impl("mm.dtype", _wide_product, "CPU")  # a GPU's product summed in a wider dtype
+    _add_wide_product()
     before, _emulated = _emulated, capability
     try:
         yield
