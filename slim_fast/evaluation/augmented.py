@@ -8,7 +8,8 @@ from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
 from slim_fast.evaluation.clips import gather_clips
-from slim_fast.evaluation.features import PEOPLE, WINDOW
+from slim_fast.evaluation.features import PEOPLE
+from slim_fast.model.encoder import EncoderConfig
 from slim_fast.views.augment import AugmentConfig, SkeletonAugmenter
 from slim_fast.views.frames import crop, window_positions
 from slim_fast.views.random_stream import RandomStream
@@ -33,6 +34,7 @@ class AugmentedClips:
     config: AugmentConfig
     seed: int
     people: int = PEOPLE
+    window: int = EncoderConfig.window
     interval: tuple[float, float] = (0.5, 1.0)
     _augment: SkeletonAugmenter = field(init=False, repr=False)
 
@@ -40,11 +42,11 @@ class AugmentedClips:
         self._augment = SkeletonAugmenter(self.cache.topology, self.cache.channels, self.config)
 
     def __call__(self, clips: np.ndarray, step: int) -> Tensor:
-        """(N, M, 64, V, C) float32 of the clips (N,); undetected joints and absent people are 0."""
+        """(N, M, window, V, C) float32 of clips (N,); undetected joints and absent people are 0."""
         stream = RandomStream.of(self.seed, step, torch.from_numpy(np.asarray(clips)))
         length = torch.from_numpy(np.asarray(self.cache.length)[clips])
-        start, cropped = crop(length, WINDOW, self.interval, stream.fold_in(_CROP))
-        position = window_positions(cropped, WINDOW, stream.fold_in(_WINDOW))
+        start, cropped = crop(length, self.window, self.interval, stream.fold_in(_CROP))
+        position = window_positions(cropped, self.window, stream.fold_in(_WINDOW))
         views = gather_clips(self.cache, clips, start[:, None] + position, self.people)
         detected = detected_joints(views, self._augment.dims)
         # the same draw for every person, so that they keep facing each other

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
 from slim_fast.evaluation.clips import gather_clips
-from slim_fast.model.encoder import Encoder
+from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.frozen import freeze
 from slim_fast.views.frames import evaluation_positions
 
-WINDOW = 64
 PEOPLE = 2  # of a clip, as in the released protocol
 
 
@@ -43,7 +42,7 @@ class Features:
 
 
 def load_evaluation_clips(
-    cache: ClipCache, clips: np.ndarray, window: int = WINDOW, people: int = PEOPLE
+    cache: ClipCache, clips: np.ndarray, window: int = EncoderConfig.window, people: int = PEOPLE
 ) -> Tensor:
     """(N, M, window, V, C) float32 clips, M = min(people, most people of a clip in the cache).
 
@@ -78,7 +77,8 @@ def extract_features(
     frozen = freeze(encoder, dtype)
     parts = []
     for begin in progress(range(0, len(clips), batch)):
-        views = load_evaluation_clips(cache, clips[begin : begin + batch], people=people)
+        some = clips[begin : begin + batch]
+        views = load_evaluation_clips(cache, some, encoder.config.window, people)
         parts.append(encode_clips(frozen, views, blocks))
     columns = zip(*((part.retrieval, part.cls, part.patches) for part in parts), strict=True)
     return Features(*(torch.cat([x.cpu() for x in column]) for column in columns))

@@ -28,7 +28,7 @@ def load_initial_weights(
         field.name: getattr(about.config, field.name)
         for field in fields(EncoderConfig)
         # these are not in the weights' shapes
-        if field.name not in ("attention", "patch_init", "ffn_ratio", *guessed)
+        if field.name not in ("attention", "patch_init", "ffn_ratio", "window", *guessed)
         and getattr(about.config, field.name) != getattr(config, field.name)
     }
     if about.config.hidden != config.hidden and "width" not in wrong:

@@ -48,7 +48,7 @@ class SLiMTiny(Adapter):
         return {
             "architecture": "slim_tiny",
             "num_classes": self.num_classes,
-            "input_size": (self.channels, 64, self.joints),
+            "input_size": (self.channels, self.config.window, self.joints),
             "fixed_input_size": False,
             "pool_size": None,
             "mean": (0.0,) * self.channels,

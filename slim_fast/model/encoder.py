@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.jit._trace import is_tracing
 
 from slim_fast.errors import UserError
-from slim_fast.limits import Count, CountOrZero, Positive
+from slim_fast.limits import Count, CountOrZero, Frames, Positive
 from slim_fast.model.block import NORM_EPS, Block, PatchEmbed, is_plain_patch_embed
 from slim_fast.model.packing import Packing, TokenSelection, pack_sequences
 from slim_fast.model.padded import encode_padded
@@ -34,6 +34,10 @@ class EncoderConfig:
     """Register tokens."""
     patch_frames: int = 8
     """Frames of a temporal token."""
+    window: Frames = 64
+    """Frames that a clip is resampled to for evaluation. Pre-training sets views.window, because
+    movements at another speed than it has seen cost accuracy.
+    """
     attention: Literal["all", "visible"] = "all"
     """all: every token is attended to (the published recipe). visible: mask tokens are queries but
     not keys, and those of local views, which no loss reads, are dropped.
@@ -53,6 +57,11 @@ class EncoderConfig:
             raise UserError(
                 f"encoder.width={self.width} and encoder.heads={self.heads} do not fit: "
                 "width / heads must be an even whole number."
+            )
+        if self.window < 1 or self.patch_frames < 1 or self.window % self.patch_frames:
+            raise UserError(
+                f"encoder.window={self.window}: must be a positive multiple of "
+                f"patch_frames={self.patch_frames}."
             )
         for name, known in (("attention", ("all", "visible")), ("patch_init", ("normal", "conv"))):
             if (value := getattr(self, name)) not in known:

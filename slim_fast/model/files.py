@@ -110,7 +110,7 @@ def public_fields(encoder: Encoder) -> dict[str, Any]:
     released = [arch for arch, size in _SIZES.items() if size == sizes]
     return {
         "arch": released[0] if released else OTHER_SIZES,
-        "img_size": [64, encoder.joints],
+        "img_size": [config.window, encoder.joints],
         "patch_size": [config.patch_frames, 1],
         "in_chans": encoder.channels,
         "num_register_tokens": config.registers,
@@ -169,6 +169,7 @@ def parse_description(
             ffn_ratio=float(fields["mlp_ratio"]),
             registers=int(fields["num_register_tokens"]),
             patch_frames=int(fields["patch_size"][0]),
+            window=int(fields["img_size"][0]),
             attention=ours.pop("attention", "all"),
         )
         joints, channels = int(fields["img_size"][1]), CHANNEL_NAMES[int(fields["in_chans"])]

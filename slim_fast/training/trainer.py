@@ -1,6 +1,7 @@
 """One training step of SLiM and the state that carries over to the next."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,7 +32,9 @@ class Trainer:
     def __init__(self, config: PretrainConfig, store: FrameStore) -> None:
         self.config, self.store, self.device = config, store, store.device
         torch.manual_seed(config.seed)
-        self.model = SLiM(config.model, store.topology.num_joints, len(store.channels)).to(
+        encoder = replace(config.model.encoder, window=config.views.window)
+        model = replace(config.model, encoder=encoder)
+        self.model = SLiM(model, store.topology.num_joints, len(store.channels)).to(
             self.device
         )
         self.optimizer = build_optimizer(self.model.student, config.optim)

@@ -5,7 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from slim_fast.evaluation.features import extract_features, load_evaluation_clips
+from slim_fast import SLiMEncoder
+from slim_fast.errors import UserError
+from slim_fast.evaluation.features import encode_clips, extract_features, load_evaluation_clips
+from slim_fast.model.encoder import EncoderConfig
+from slim_fast.model.frozen import freeze
 
 
 def one_by_one(encoder, cache, i: int) -> tuple[Tensor, Tensor]:
@@ -90,3 +94,22 @@ def test_products_may_be_in_bfloat16(cache, encoder):
     got = extract_features(encoder, cache, np.arange(5), dtype=torch.bfloat16).pooled
     assert got.dtype == torch.float32
     assert 0 < (got - exact).norm() / exact.norm() < 0.03
+
+
+def test_clips_have_the_frames_that_the_encoder_was_trained_with(make_cache, crowd, tmp_path):
+    """An encoder keeps its window in config.json's img_size, and is evaluated at it."""
+    config = EncoderConfig(width=16, depth=1, heads=2, window=24)
+    SLiMEncoder("ntu-25", config=config).save_pretrained(tmp_path / "short")
+    short = SLiMEncoder.from_pretrained(tmp_path / "short")
+    cache, clips = make_cache([crowd(70, 2, i) for i in range(3)]), np.arange(3)
+    views = load_evaluation_clips(cache, clips, 24)
+    assert views.shape[2] == 24
+    expected = encode_clips(freeze(short), views)
+    got = extract_features(short, cache, clips)
+    assert torch.equal(got.retrieval, expected.retrieval)
+    assert torch.equal(got.pooled, expected.pooled)
+
+
+def test_a_window_of_no_whole_patches_is_refused():
+    with pytest.raises(UserError, match="window=20: must be a positive multiple of patch_frames"):
+        EncoderConfig(window=20)

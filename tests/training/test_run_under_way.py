@@ -44,6 +44,7 @@ def test_from_pretrained_takes_the_teacher_and_says_so(
         encoder = kind.from_pretrained(under_way)
     assert encoder.topology == arm
     assert encoder.channel_names == "xyz"
+    assert encoder.config.window == 16  # the run's views.window
     weights = teacher_of(under_way, 6)
     assert all(torch.equal(encoder.state_dict()[name], tensor) for name, tensor in weights.items())
 

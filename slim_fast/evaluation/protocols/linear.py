@@ -138,7 +138,8 @@ def _make_draw(
         on_device = Features(*(column.to(device) for column in columns))
         return draw_kept(on_device, task.train_labels[rows].to(device), seed)
     encoder = freeze(task.source_encoder(source, seed), task.files.dtype)
-    clips, blocks = AugmentedClips(task.cache, PUBLISHED, seed, task.people), kept.cls.shape[1]
+    window, blocks = encoder.config.window, kept.cls.shape[1]
+    clips = AugmentedClips(task.cache, PUBLISHED, seed, task.people, window)
     order = shuffled_batches(len(rows), BATCH, seed)
 
     @torch.no_grad()

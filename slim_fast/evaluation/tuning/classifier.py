@@ -41,6 +41,7 @@ class TunedClassifier(nn.Module):
         """Classes int64 (N,) of the cache's evaluation clips (N,), on the CPU."""
         frozen, found = freeze(self.encoder), []
         for begin in progress(range(0, len(clips), batch)):
-            views = load_evaluation_clips(cache, clips[begin : begin + batch], people=people)
+            some = clips[begin : begin + batch]
+            views = load_evaluation_clips(cache, some, self.encoder.config.window, people)
             found.append(self.head(encode_clips(frozen, views).pooled).argmax(1).cpu())
         return torch.cat(found)

@@ -40,7 +40,7 @@ def tune(
         torch.manual_seed(seed)
         model = TunedClassifier(encoder, classes).train()
         model.encoder.set_drop_path(recipe.drop_path)
-        draw = _make_draw(cache, recipe, seed, people)
+        draw = _make_draw(cache, recipe, seed, people, encoder.config.window)
         order = shuffled_batches(len(clips), min(recipe.batch, len(clips)), seed)
         optimizer = make_optimizer(model, recipe)
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -67,12 +67,12 @@ def tune(
 
 
 def _make_draw(
-    cache: ClipCache, recipe: TuningRecipe, seed: int, people: int
+    cache: ClipCache, recipe: TuningRecipe, seed: int, people: int, window: int
 ) -> Callable[[np.ndarray, int], Tensor]:
-    """What gives the clips (n, M, 64, V, C) of some numbers (n,) at an iteration."""
+    """What gives the clips (n, M, window, V, C) of some numbers (n,) at an iteration."""
     if recipe.augment == "none":
-        return lambda clips, _: load_evaluation_clips(cache, clips, people=people)
-    return AugmentedClips(cache, AUGMENTATIONS[recipe.augment], seed, people)
+        return lambda clips, _: load_evaluation_clips(cache, clips, window, people)
+    return AugmentedClips(cache, AUGMENTATIONS[recipe.augment], seed, people, window)
 
 
 def mix(views: Tensor, target: Tensor, share: float, dims: int) -> tuple[Tensor, Tensor]:

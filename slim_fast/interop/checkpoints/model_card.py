@@ -84,6 +84,7 @@ def format_model_card(encoder: Encoder, extra: Mapping[str, Any]) -> str:
     output = f"(B, {classes})" if classes else "(B, F), features"
     if classes is None:
         output = f"(B * M, {config.width}), CLS of each person"
+    shape = f"1, {encoder.channels}, {config.window}, {encoder.joints}, 2"
     return f"""---
 {yaml}
 ---
@@ -103,7 +104,7 @@ import torch
 from slim_fast import {kind}
 
 model = {kind}.from_pretrained("owner/name")  # or this folder
-clips = torch.randn(1, {encoder.channels}, 64, {encoder.joints}, 2)  # (B, C, T, V, M)
+clips = torch.randn({shape})  # (B, C, T, V, M)
 print(model(clips).shape)  # {output}
 ```
 
