@@ -102,7 +102,7 @@ def synthetic_command(args: Namespace) -> None:
     from slim_fast.data.synthetic import write_synthetic
 
     check_output_free(Path(args.out))
-    numbers = {name: args[name] for name in ("seed", "subjects", "repetitions")}
+    numbers = {name: args[name] for name in ("seed", "subjects", "repetitions", "programs")}
     cache = write_synthetic(args.out, **numbers, progress=sys.stderr.isatty())
     print(f"{len(cache)} clips ({len(cache.classes)} classes) written to {args.out}")
 
@@ -156,6 +156,8 @@ def build_parser() -> CommandParser:
     synthetic.add_argument(
         "--repetitions", type=int, default=6, help="times each of them does every action"
     )
+    programs = "random motions beside the 16 named actions, for pre-training that carries over"
+    synthetic.add_argument("--programs", type=int, default=0, help=programs)
 
     parser = CommandParser(prog=program_name("data"), description="Prepare skeleton clips.")
     commands = parser.add_subcommands(metavar="COMMAND")

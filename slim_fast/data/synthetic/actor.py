@@ -70,9 +70,14 @@ class Actor:
 
     def swing(self, hertz: float) -> Array:
         """An oscillation at about `hertz`, in this person's tempo: (T,) within [-1, 1]."""
+        return self.circle(hertz)[:, 0]
+
+    def circle(self, hertz: float) -> Array:
+        """Sine and cosine of an oscillation at about `hertz`: (T, 2), on a circle of radius 1."""
         pace = hertz * self.body.tempo * self.random.uniform(0.85, 1.2)
         cycles = pace * self.timing.length / FRAME_RATE
-        return np.sin(2 * np.pi * (cycles * self.phase + self.random.uniform()))
+        angle = 2 * np.pi * (cycles * self.phase + self.random.uniform())
+        return np.stack([np.sin(angle), np.cos(angle)], 1)
 
     def drift(self, scale: float, *shape: int) -> Array:
         """Slow, smooth wandering with standard deviation `scale`: (T, *shape)."""

@@ -107,7 +107,7 @@ def jump(actor: Actor) -> None:
     actor.controls.pelvis[:, 1] += height
     actor.controls.feet[:, :, 1] += air[:, None]
     actor.controls.toes += 0.5 * np.tanh(air / 0.05)[:, None]
-    _bend(actor, crouch, pelvis=1.6, spine=0.6)
+    bend(actor, crouch, pelvis=1.6, spine=0.6)
     arms = actor.keys(times, (0, -0.5, 1, 0.2, 0)) * min(actor.body.liveliness, 1)
     for side in SIDES:
         actor.reach(side, (0.25, -0.1, 0.75), np.clip(arms, 0, 0.9))
@@ -134,7 +134,7 @@ def pick_up(actor: Actor) -> None:
     squat = actor.random.uniform(0.1, 0.9)
     actor.controls.pelvis[:, 1] -= 0.5 * squat * down
     actor.controls.pelvis[:, 2] -= 0.12 * squat * down
-    _bend(actor, down, pelvis=1.0 - 0.55 * squat, spine=0.55)
+    bend(actor, down, pelvis=1.0 - 0.55 * squat, spine=0.55)
     reach = actor.keys((0, 0.4, 0.6, 0.8, 1), (0, 1, 1, 0.3, 0))
     actor.reach(actor.near, (-0.10, -0.45 - 0.2 * squat, 0.8), reach)
     if actor.random.random() < 0.3:
@@ -151,7 +151,7 @@ def stand_up(actor: Actor) -> None:
     _seated(actor, actor.keys((0, 0.15, 0.85, 1), (1, 1, 0, 0)))
 
 
-def _bend(actor: Actor, down: Array, pelvis: float, spine: float) -> None:
+def bend(actor: Actor, down: Array, pelvis: float, spine: float) -> None:
     """Bend hips and back (radians at `down` = 1); the pelvis moves back over the feet."""
     actor.controls.pitch += pelvis * down
     actor.controls.spine[:, 1] += spine * down

@@ -1,14 +1,20 @@
 """What generated clips are like: reproducible, in metres, on the floor, with the right people."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from slim_fast.data.synthetic import ACTIONS, generate_clip
+from slim_fast.data.synthetic.actor import Actor, Timing
 from slim_fast.data.synthetic.bodies import NTU_25, sample_body
+from slim_fast.data.synthetic.generate import find_action
+from slim_fast.data.synthetic.programs import make_program
 from slim_fast.data.synthetic.scene import CATALOGUE, perform
 from slim_fast.errors import UserError
 
 MUTUAL = {"handshake", "give", "push", "hug"}
+PROGRAMS = tuple(f"program {number}" for number in range(12))
 
 
 def at(*names):
@@ -20,7 +26,7 @@ def test_there_are_enough_actions():
     assert set(ACTIONS) >= MUTUAL
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", ACTIONS + PROGRAMS)
 class TestEach:
     def test_shape_and_range(self, action):
         for subject in range(3):
@@ -31,7 +37,7 @@ class TestEach:
             assert (joints, channels) == (25, 3)
             assert people == (2 if action in MUTUAL else 1)
             assert np.isfinite(clip.positions).all()
-            assert (clip.label, clip.subject) == (ACTIONS.index(action), subject)
+            assert (clip.label, clip.subject) == ((ACTIONS + PROGRAMS).index(action), subject)
             assert clip.camera in (0, 1, 2)
             depth, sideways = clip.positions[:, 0, 2], clip.positions[:, 0, 0]
             assert depth.min() > 1.5
@@ -71,7 +77,8 @@ class TestEach:
     def test_feet_are_on_the_floor_and_motion_is_smooth(self, action):
         for seed in range(6):
             random = np.random.default_rng(seed)
-            for joints in perform(CATALOGUE[action], sample_body(random), random):
+            course = find_action(action)[1]
+            for joints in perform(course, sample_body(random), random):
                 ankles = joints[:, at("left_ankle", "right_ankle"), 1]
                 assert ankles.min() > 0
                 if action != "jump":
@@ -133,7 +140,30 @@ def test_partners_touch():
             assert apart.max() < 3
 
 
+def test_a_program_is_the_same_motion_for_everybody():
+    """Hands of two performances of a program agree better than those of two programs."""
+
+    def hands(number, subject):  # (64, 6) at even times, from the shoulder, in arm lengths
+        action = make_program(number)
+        random = np.random.default_rng([subject, number])
+        actor = Actor(sample_body(random), Timing(96, 0.0, 96.0), random)
+        actor.near, actor.far, actor.toward = 1, 0, 1
+        action.alone(actor)
+        return actor.controls.wrists.reshape(96, 6)
+
+    def apart(a, b):
+        return np.abs(a - b).mean()
+
+    moving = [number for number in range(30) if make_program(number).alone.hands[0] is not None]
+    same = [apart(hands(number, 0), hands(number, 1)) for number in moving]
+    other = [apart(hands(a, 0), hands(b, 1)) for a, b in pairwise(moving)]
+    assert len(moving) > 20
+    assert np.mean(same) < 0.75 * np.mean(other)
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(UserError, match=r"no synthetic action 'program x'.*program N"):
+        generate_clip("program x", 0, 0)
     with pytest.raises(UserError, match=r"no synthetic action 'fly'.*drink"):
         generate_clip("fly", 0, 0)
     with pytest.raises(UserError, match="0 or more"):

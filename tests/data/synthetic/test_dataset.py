@@ -51,11 +51,17 @@ def test_a_seed_fixes_every_byte(tmp_path):
 
 def test_classes_follow_the_chosen_actions(tmp_path):
     chosen = write_synthetic(
-        tmp_path / "few", subjects=3, repetitions=1, actions=["hug", "wave"], progress=False
+        tmp_path / "few",
+        subjects=3,
+        repetitions=1,
+        actions=["hug", "wave"],
+        programs=1,
+        progress=False,
     )
-    assert tuple(chosen.classes) == ("hug", "wave")
-    assert [chosen.people[chosen.label == label].tolist() for label in (0, 1)] == [
+    assert tuple(chosen.classes) == ("hug", "wave", "program 0")
+    assert [chosen.people[chosen.label == label].tolist() for label in (0, 1, 2)] == [
         [2, 2, 2],
+        [1, 1, 1],
         [1, 1, 1],
     ]
     whole = generate_clip("wave", 0, 0, seed=0).positions
