@@ -94,6 +94,11 @@ def build_parser() -> CommandParser:
         help="how semi draws labels: of every class alike, at least one; or of all clips together",
     )
     _add_tuning_options(parser)
+    parts = (
+        "knn and linear also read the mean patches of every body part at every time, which tell "
+        "more on small data sets and take more memory"
+    )
+    parser.add_argument("--parts", action="store_true", help=parts)
     classifiers = "linear classifiers in the release's format to score instead of training them"
     parser.add_argument("--classifiers", type=Path, metavar="FILE", help=classifiers)
     out = "folder of features and results (default: evaluation, in the run or beside the file)"
@@ -153,6 +158,7 @@ def run(options: Namespace) -> None:
         draws=options.draw,
         recipe=recipe,
         semi_recipe=semi if is_published else None,
+        parts=options.parts,
     )
     encoder = SLiMEncoder.from_pretrained(options.run).to(choose_device(options.device))
     cache = ClipCache.open(options.data)

@@ -34,9 +34,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         encoder = replace(config.model.encoder, window=config.views.window)
         model = replace(config.model, encoder=encoder)
-        self.model = SLiM(model, store.topology.num_joints, len(store.channels)).to(
-            self.device
-        )
+        self.model = SLiM(model, store.topology.num_joints, len(store.channels)).to(self.device)
         self.optimizer = build_optimizer(self.model.student, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)

@@ -26,6 +26,7 @@ from slim_fast.model.frozen import freeze
 
 CHOSEN, BEST = "linear, chosen on held-out clips", "linear, best on the test clips"
 REGRESSION = "logistic regression"
+PARTS = f"{REGRESSION}, body parts over time"
 
 
 def evaluate_linear(task: Task, settings: Settings, file: Path | None = None) -> Figures:
@@ -50,6 +51,11 @@ def evaluate_linear(task: Task, settings: Settings, file: Path | None = None) ->
         pooled = (f.pooled for f in task.features("random_encoder", seed))
         _add_regression(figures, task, "random_encoder", *pooled)
     _add_regression(figures, task, "coordinates", *task.coordinates)
+    if settings.parts:
+        _add_regression(figures, task, "learned", *task.parts("learned"), PARTS)
+        for seed in settings.seeds:
+            parts = task.parts("random_encoder", seed)
+            _add_regression(figures, task, "random_encoder", *parts, PARTS)
     return figures
 
 
@@ -151,7 +157,9 @@ def _make_draw(
     return draw
 
 
-def _add_regression(figures: Figures, task: Task, source: str, train: Tensor, test: Tensor) -> None:
+def _add_regression(
+    figures: Figures, task: Task, source: str, train: Tensor, test: Tensor, row: str = REGRESSION
+) -> None:
     labels = task.train_labels, task.test_labels
     accuracy, _ = compute_linear_accuracy(train, labels[0], test, labels[1], task.held_out)
-    figures.add(REGRESSION, source, accuracy)
+    figures.add(row, source, accuracy)

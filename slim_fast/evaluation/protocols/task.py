@@ -14,6 +14,7 @@ from slim_fast.errors import UserError
 from slim_fast.evaluation.feature_files import FeatureFiles
 from slim_fast.evaluation.features import Features, load_coordinates
 from slim_fast.evaluation.metrics import Scores
+from slim_fast.evaluation.parts import extract_parts
 from slim_fast.evaluation.probe import (
     check_encoder_fits,
     make_random_encoder,
@@ -46,6 +47,7 @@ class Settings:
         draws: how those labels are drawn.
         recipe: of fine-tuning.
         semi_recipe: of tuning on few labels; None: the same.
+        parts: also read the mean patches of body parts over time (`extract_parts`).
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -55,6 +57,7 @@ class Settings:
     draws: Literal["balanced", "random", "both"] = "both"
     recipe: TuningRecipe = field(default_factory=TuningRecipe)
     semi_recipe: TuningRecipe | None = None
+    parts: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -136,6 +139,22 @@ class Task:
         self.files.progress = lambda steps: self.progress(steps, f"features, {SOURCES[source]}")
         train, test = (
             self.files.load(encoder, clips, blocks, name) for clips in (self.train, self.test)
+        )
+        return train, test
+
+    def parts(self, source: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Patches of body parts over time of the training and the test clips; not kept."""
+        encoder, files = self.source_encoder(source, seed), self.files
+        train, test = (
+            extract_parts(
+                encoder,
+                self.cache,
+                clips,
+                progress=lambda steps: self.progress(steps, f"body parts, {SOURCES[source]}"),
+                people=files.people,
+                dtype=files.dtype,
+            )
+            for clips in (self.train, self.test)
         )
         return train, test
 
