@@ -1,7 +1,8 @@
 """python -m benchmarks.records: the newest results on file as markdown tables and charts.
 
 Prints the tables and draws the charts. --write also puts each table between its markers,
-`<!-- name:begin -->` and `<!-- name:end -->`, in every page that has them: README.md and docs/.
+`<!-- name:begin -->` and `<!-- name:end -->`, in every page that has them: README.md, RESULTS.md
+and docs/.
 """
 
 import argparse
@@ -16,13 +17,14 @@ from benchmarks.records.accuracies import accuracy_table, attention_table, trans
 from benchmarks.records.charts import CHARTS
 from benchmarks.records.headline import headline_table
 from benchmarks.records.machine import describe_machine
+from benchmarks.records.protocols import protocol_tables
 from benchmarks.records.recorder import RESULTS, Result, newest, read
 from benchmarks.records.render import render_tables
 from benchmarks.records.tables import TABLES
 from slim_fast.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs")
+PAGES = (ROOT / "README.md", ROOT / "RESULTS.md", ROOT / "docs")
 FIGURES = ROOT / "docs" / "benchmarks" / "figures"
 LINK = "FIGURES/"
 """Before a chart's name in a section's text, until the page that it stands in is known."""
@@ -70,6 +72,7 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "runs": accuracies,
         "attention": attention_table(results / "attention"),
         "flops": flops.summary(),
+        "protocols": protocol_tables(results / "protocols"),
         "transfer": transfer_table(results / "transfer"),
         "headline": headline_table(files, quick),
     }

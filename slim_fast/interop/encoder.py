@@ -68,8 +68,9 @@ class SLiMEncoder(PeopleEncoder):
         """Load an encoder in eval mode, its weights in float32; no code in the files is executed.
 
         Args:
-            repo_id_or_path: a run's or an encoder's folder, a .pth file, or a Hugging Face
-                repository ("owner/name").
+            repo_id_or_path: a run's or an encoder's folder, a .pth file, a Hugging Face
+                repository ("owner/name"), or an encoder that comes with the package
+                ("slim_fast/synthetic-small").
             subfolder: of the folder or repository.
             revision, cache_dir, token: of the repository, see huggingface_hub.
             options: of the constructor: skip_empty and resample, which checkpoints do not store;

@@ -14,6 +14,7 @@ from slim_fast.errors import UserError, describe_os_error
 from slim_fast.interop.checkpoints.heads import split_head
 from slim_fast.interop.checkpoints.hub import download
 from slim_fast.interop.checkpoints.model_card import TRAINING, read_training_record
+from slim_fast.interop.checkpoints.shipped import shipped_folder
 from slim_fast.interop.checkpoints.torch_files import read_tensors
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.files import (
@@ -68,6 +69,8 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read an encoder's or a run's folder, a weights file or a Hugging Face repository.
 
+    "slim_fast/NAME" is an encoder that comes with the package (`find_shipped`).
+
     A folder or repository holds config.json and model.safetensors, or one .pth file. A .pth holds
     {"teacher": {"backbone.<name>": tensor}}, the tensors themselves, or what the trainers of MAMP,
     CTR-GCN, SkateFormer, PYSKL, mmaction2 and timm save, with their heads (`split_head`); only its
@@ -87,7 +90,8 @@ def read_checkpoint(
         if path.is_file():
             return _read(path)
         if not path.is_dir():
-            path = download(str(source), subfolder, revision, cache_dir, token)
+            name = str(source)
+            path = shipped_folder(name) or download(name, subfolder, revision, cache_dir, token)
         return _read_folder(path / subfolder)
     except PermissionError as error:
         raise UserError(f"{describe_os_error(error)}: mend its permissions.") from error

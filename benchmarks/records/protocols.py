@@ -1,0 +1,49 @@
+"""What `benchmarks.protocols` put on record, as tables: results/protocols/*.json."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.markdown import markdown_table
+from benchmarks.records.accuracies import load_summaries
+
+SOURCES = {
+    "learned": "pre-trained",
+    "from_scratch": "from scratch",
+    "random_encoder": "random encoder",
+    "coordinates": "coordinates",
+}
+
+
+def protocol_tables(folder: Path) -> str:
+    """Markdown: heading, circumstances, commands and table of each run; "" without runs."""
+    return "\n\n".join(describe_run(record) for _, record in load_summaries(folder))
+
+
+def describe_run(record: dict[str, Any]) -> str:
+    """Markdown of one run."""
+    training, protocols = record["training"], record["protocols"]
+    first = next(iter(protocols.values()))
+    train, test = first["clips"]
+    minutes = sum(protocol["seconds"] for protocol in protocols.values()) / 60
+    about = (
+        f"{train:,} training and {test:,} test clips, {len(first['classes'])} classes. Pre-trained "
+        f"on {training['samples']:,} samples (seed {training['seed']}, {training['threads']} "
+        f"threads, {training['dtype']}, {training['seconds'] / 60:.0f} minutes), evaluated in "
+        f"{minutes:.0f} minutes; {record['processor']}, commit {record['commit']}, "
+        f"{record['date']}."
+    )
+    rows = [
+        [name, *(_cell(figures.get(source)) for source in SOURCES)]
+        for protocol in protocols.values()
+        for name, figures in protocol["figures"].items()
+    ]
+    commands = "\n".join(record["commands"])
+    table = markdown_table(["", *SOURCES.values()], rows, left=1)
+    return f"### {record['title']}\n\n{about}\n\n```sh\n{commands}\n```\n\n{table}"
+
+
+def _cell(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return "–"
+    spread = f" ± {100 * figure['std']:.1f}" if len(figure["values"]) > 1 else ""
+    return f"{100 * figure['mean']:.1f}{spread}"
