@@ -1,4 +1,6 @@
-"""What `benchmarks.protocols` put on record, as tables: results/protocols/*.json."""
+"""What `benchmarks.protocols` put on record, as tables: results/protocols/*.json; and trials of
+settings, results/settings/*.json.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ SOURCES = {
     "random_encoder": "random encoder",
     "coordinates": "coordinates",
 }
+METRICS = {"knn": "1-NN", "linear": "logistic regression"}
 
 
 def protocol_tables(folder: Path) -> str:
@@ -40,6 +43,20 @@ def describe_run(record: dict[str, Any]) -> str:
     commands = "\n".join(record["commands"])
     table = markdown_table(["", *SOURCES.values()], rows, left=1)
     return f"### {record['title']}\n\n{about}\n\n```sh\n{commands}\n```\n\n{table}"
+
+
+def settings_tables(folder: Path) -> str:
+    """Markdown: a title and a table of each trial of settings; "" without trials."""
+    parts = []
+    for _, trial in load_summaries(folder):
+        metrics = [name for name in METRICS if name in trial["rows"][0]]
+        rows = [
+            [row["settings"], *(f"{row[name]:.1f}" for name in metrics)] for row in trial["rows"]
+        ]
+        table = markdown_table(["settings", *(METRICS[name] for name in metrics)], rows, left=1)
+        about = f"At most {trial['samples']:,} samples, commit {trial['commit']}."
+        parts.append(f"**{trial['title']}.** {about}\n\n{table}")
+    return "\n\n".join(parts)
 
 
 def _cell(figure: dict[str, Any] | None) -> str:
