@@ -1,14 +1,14 @@
-"""python -m slim_fast.pretrain, and `slim_fast.train`: train a SLiM encoder on skeleton clips."""
+"""python -m slim_fast.pretrain, and `slim_fast.train`: train an encoder on skeleton clips."""
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from jsonargparse import set_parsing_settings
@@ -24,6 +24,7 @@ from slim_fast.training.output import progress_shown
 from slim_fast.training.run import pretrain
 
 DEFAULT_PRESET = "demo"
+METHODS: tuple[str, ...] = get_args(get_type_hints(PretrainConfig)["method"])
 RESUMES = "The same command resumes from the last checkpoint, if one was written."
 _FIELDS_OF_TRAIN = "the fields of slim_fast.training.config.PretrainConfig"
 # --help shows the docstring below each field
@@ -41,26 +42,54 @@ def find_preset(arguments: list[str]) -> str:
 
     Raises: UserError when there is no such preset.
     """
-    name = DEFAULT_PRESET
-    for number, argument in enumerate(arguments):
-        if argument == "--preset" and number + 1 < len(arguments):
-            name = arguments[number + 1]
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
+    name = _find_option(arguments, "--preset") or DEFAULT_PRESET
     if name not in find_presets():
         raise UserError(
             f"There is no preset {name!r}{suggest(name, find_presets())}; choose one of "
             f"{', '.join(find_presets())}."
         )
-    return name
+    return choose_variant(name, _find_option(arguments, "--method") or method_of(name))
+
+
+def _find_option(arguments: list[str], option: str) -> str | None:
+    """The last value given to an option, before anything else is read."""
+    value = None
+    for number, argument in enumerate(arguments):
+        if argument == option and number + 1 < len(arguments):
+            value = arguments[number + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.removeprefix(f"{option}=")
+    return value
+
+
+def method_of(preset: str) -> str:
+    """The method of a preset, by its name: "mae-small" is one of "mae", others of "slim"."""
+    method = preset.split("-")[0]
+    return method if method in METHODS else METHODS[0]
+
+
+def choose_variant(preset: str, method: str) -> str:
+    """The preset that has a preset's settings for a method: of "small" and "mae", "mae-small".
+
+    Raises: UserError when there is none.
+    """
+    if method not in METHODS or method == method_of(preset):  # the parser refuses unknown ones
+        return preset
+    if (variant := f"{method}-{preset}") in find_presets():
+        return variant
+    known = ", ".join(name for name in find_presets() if method_of(name) == method)
+    raise UserError(
+        f"The preset {preset} has no variant for the method {method}; choose one of {known}."
+    )
 
 
 def build_parser(preset: str) -> CommandParser:
     """The command line, with the preset's values as defaults."""
     parser = CommandParser(
         prog=program_name("pretrain"),
-        description="Pre-train a SLiM encoder (arXiv 2603.10648). Every field can be set on "
-        "the command line (--optim.learning_rate 1e-3), in a YAML file (--config) or by a preset. "
+        description="Pre-train an encoder by SLiM (arXiv 2603.10648), or by a masked autoencoder "
+        "to compare with (--method mae). Every field can be set on the command line "
+        "(--optim.learning_rate 1e-3), in a YAML file (--config) or by a preset. "
         f"Defaults shown are those of the preset {preset}; --preset NAME --help shows another's, "
         "--preset NAME --print-config prints them as YAML.",
         default_config_files=[str(find_presets()[preset])],
@@ -80,8 +109,8 @@ def parse(arguments: list[str], reference: str = "--help") -> PretrainConfig:
     """
     preset = find_preset(arguments)
     values = build_parser(preset).parse(arguments, reference)
-    if values.preset != preset:  # a --config file names it
-        preset = values.preset
+    if (chosen := choose_variant(values.preset, values.method)) != preset:  # by a --config file
+        preset = chosen
         values = build_parser(preset).parse(arguments, reference)
     config = PretrainConfig(**{name: values[name] for name in PretrainConfig.__dataclass_fields__})
     config.out = config.out or str(Path("runs") / preset)
@@ -118,7 +147,7 @@ def train(
     progress: bool = False,
     **changes: Any,
 ) -> TrainingResult:
-    """Train a SLiM encoder, as `python -m slim_fast.pretrain` does; the same call resumes.
+    """Train an encoder, as `python -m slim_fast.pretrain` does; the same call resumes.
 
     Args:
         data: a cache folder, or "synthetic"; None: the preset's.
@@ -134,7 +163,7 @@ def train(
     """
     fields = {"preset": preset, **changes}
     fields.update({k: str(v) for k, v in (("data", data), ("out", out)) if v is not None})
-    arguments = dict(_arguments(fields))
+    arguments = dict(list_options(fields))
     words = [f"--{name}={value}" for name, value in arguments.items()]
     known = build_parser(find_preset(words)).option_names()
     if unknown := [name for name in arguments if name not in known]:
@@ -153,13 +182,13 @@ def train(
     return TrainingResult(Path(str(config.out)), summary)
 
 
-def _arguments(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def list_options(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Options of the command line for the fields, so that both are parsed and checked alike."""
     for name, value in fields.items():
         if is_dataclass(value) and not isinstance(value, type):
             value = asdict(value)
         if isinstance(value, Mapping):
-            yield from _arguments(value, f"{prefix}{name}.")
+            yield from list_options(value, f"{prefix}{name}.")
         elif isinstance(value, str | PathLike):
             yield prefix + name, str(value)
         else:
@@ -168,12 +197,15 @@ def _arguments(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the process' exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_training(lambda: run(words))
+
+
+def run_training(command: Callable[[], None]) -> int:
+    """Run a command that trains; returns its exit status, also that of a run that was stopped."""
     with pipe_safe_output():
         try:
-            words = sys.argv[1:] if arguments is None else arguments
-            return run_command(
-                lambda: run(words), lambda number: f"Stopped by {number.name}. {RESUMES}"
-            )
+            return run_command(command, lambda number: f"Stopped by {number.name}. {RESUMES}")
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return stop.status

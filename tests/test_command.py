@@ -13,7 +13,7 @@ from slim_fast import __main__ as slim_fast_command
 from slim_fast.command import CommandParser
 
 PARSERS = {
-    **{name: () for name in ("evaluate", "export", "stream")},
+    **{name: () for name in ("ablate", "evaluate", "export", "stream")},
     "pretrain": ("demo",),
 }
 
@@ -29,6 +29,7 @@ def build(name: str) -> CommandParser:
         ("evaluate knn run --data c --match-joint", "did you mean match-joints?"),
         ("evaluate kn run --data c", "did you mean knn?"),
         ("evaluate knn run --data c --peopl 2", "did you mean people?"),
+        ("ablate masking --data c --sed 1", "did you mean seed?"),
         ("export run --to onx", "did you mean onnx?"),
         ("export run --to onnx --ops 18", "did you mean opset?"),
         ("stream run --data c --windw 16", "did you mean window?"),

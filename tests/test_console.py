@@ -30,6 +30,7 @@ COMMANDS = {
     "topologies": ("data", "topologies", ""),
     "synthetic": ("data", "synthetic Σ --subjects 2 --repetitions 1", "Σ"),
     "pretrain": ("pretrain", f"--data Ω --out Λ {TINY}", "Λ"),
+    "ablate": ("ablate", "objectives --data Ω --rows cl --seeds 1 --config Ω.yaml --out Ξ", "Ξ"),
     "evaluate": ("evaluate", "knn Ω-encoder --data Ω", ""),
     "stream": ("stream", "Ω-encoder --data Ω --window 16 --out Ω.gif", WALKING),
     "export": ("export", "Ω-encoder --to torch-export --no-check", "Ω"),
@@ -54,6 +55,8 @@ def names(tmp_path_factory) -> Path:
                     split={"διαχωρισμός": "test" if i > 19 else "train"},
                 )
             )
+    sizes = "model: {encoder: {width: 16, depth: 1, heads: 1}}\nviews: {window: 16}\n"
+    (folder / "Ω.yaml").write_text(f"steps: 1\nbatch: 2\nthreads: 1\n{sizes}", "utf-8")
     np.savez(folder / "Ω.npz", **{f"{WALKING}{i}": clip for i, clip in enumerate(clips[:3])})
     torch.manual_seed(0)
     SLiMEncoder("ntu-25", config=EncoderConfig(width=16, depth=1, heads=1)).save_pretrained(

@@ -4,8 +4,9 @@ SkeletonMAE (Wu et al., arXiv 2209.02399) in the form that MAMP's authors compar
 masking, coordinates are predicted. MAMP (Mao et al., arXiv 2308.07092): motion-aware masking,
 motion (the difference to the next frame) is predicted; the decoder has 5 blocks, or 3. The loss is
 the mean squared error at masked tokens. Targets normalised within each patch come from the masked
-autoencoder of images (He et al., arXiv 2111.06377); whether MAMP has them we could not check, so
-they are an option that is off.
+autoencoder of images (He et al., arXiv 2111.06377) and are in MAMP's published configurations; here
+they are an option that is off, because only time is measured. The method to train is
+slim_fast.model.mae, whose targets are tested against these.
 """
 
 from dataclasses import dataclass

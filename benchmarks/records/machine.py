@@ -13,17 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from slim_fast.training.machine import choose_dtype
-
-
-def cpu_model() -> str:
-    """The processor's name as its maker gives it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
+from slim_fast.training.machine import choose_dtype, cpu_model
 
 
 def count_cores() -> int:

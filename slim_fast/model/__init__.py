@@ -1,1 +1,1 @@
-"""Encoder, heads, losses, and student and teacher together."""
+"""Encoder, heads, losses, and the methods that train an encoder: SLiM, a masked autoencoder."""

@@ -16,6 +16,7 @@ from slim_fast.errors import UserError
 from slim_fast.limits import NonNegative
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.heads import HeadConfig, PrototypeHead
+from slim_fast.model.method import Method, Schedules
 from slim_fast.model.objectives import contrastive_loss, koleo, masked_feature_loss
 from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
 from slim_fast.views.pipeline import ViewBatch
@@ -86,14 +87,36 @@ def encode(
     return Features([views.restore(x, number) for number, x in enumerate(groups)], patches)
 
 
-class SLiM(nn.Module):
-    """Student and teacher with the step's objective."""
+class SLiM(Method):
+    """Student and teacher with the step's objective; the teacher's encoder is what is used."""
+
+    encoder_name = "teacher.encoder"
+    follows = ("teacher_momentum", "teacher_temperature", "prototypes_frozen")
 
     def __init__(self, config: ModelConfig, joints: int, channels: int) -> None:
         super().__init__()
         self.config = config
         self.student = Network(config, joints, channels)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+    @property
+    def trained(self) -> Network:
+        """The student."""
+        return self.student
+
+    def losses(self, views: ViewBatch, now: Schedules) -> dict[str, Tensor]:
+        """See `forward`."""
+        return self(views, now.teacher_temperature)
+
+    def before_update(self, now: Schedules) -> None:
+        """Leave the prototypes as they are while they are frozen."""
+        if now.prototypes_frozen:
+            for head in (self.student.contrastive_head, self.student.masked_head):
+                head.prototypes.grad = None
+
+    def after_update(self, now: Schedules) -> None:
+        """Let the teacher follow the student."""
+        self.update_teacher(now.teacher_momentum)
 
     def forward(
         self, views: ViewBatch, teacher_temp: float, fixed_shapes: bool | None = None

@@ -1,19 +1,34 @@
 """The settings of a pre-training run."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Lt
 
 from slim_fast.errors import UserError, program_name
 from slim_fast.limits import Count, CountOrZero, NonNegative, Positive, Share, check_config
+from slim_fast.model.mae import MAEConfig
 from slim_fast.model.slim import ModelConfig
 from slim_fast.views.pipeline import PATCH_FRAMES, ViewsConfig
 
 Beta = Annotated[float, Ge(0), Lt(1)]
 Temperature = Annotated[float, Ge(0.004), Lt(inf)]
 """Of the teacher: below, its assignments overflow."""
+_UNREAD = {
+    "slim": ("mae.",),
+    "mae": (
+        "model.head.",
+        "model.loss.",
+        "model.encoder.attention",
+        "views.mask.local",
+        "views.mask.shuffle_local",
+        "optim.freeze_prototypes",
+        "optim.teacher_",
+    ),
+}
+"""How the names of those fields begin that a method does not read: they stay at their defaults."""
 
 
 @dataclass
@@ -68,6 +83,10 @@ class LogConfig:
 class PretrainConfig:
     """SLiM pre-training (arXiv 2603.10648). The defaults are the paper's recipe for NTU."""
 
+    method: Literal["slim", "mae"] = "slim"
+    """slim, or mae: a masked autoencoder (MAMP) of the same encoder, to compare with; a preset's
+    values are then those of the preset mae-NAME.
+    """
     data: str = "synthetic"
     """A cache folder (see python -m slim_fast.data), or "synthetic", generated actions."""
     split: str | None = None
@@ -96,10 +115,16 @@ class PretrainConfig:
     """Views, augmentations and masks."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Encoder, heads and objective."""
+    mae: MAEConfig = field(default_factory=MAEConfig)
+    """Decoder and targets of the method mae."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisation."""
     log: LogConfig = field(default_factory=LogConfig)
     """Logging, evaluation on the way and checkpoints."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, nested, as JSON gives them back."""
+        return json.loads(json.dumps(asdict(self)))
 
     def check(self) -> None:
         """Raises: UserError naming the first value that cannot work."""
@@ -115,3 +140,33 @@ class PretrainConfig:
                 f"model.encoder.patch_frames={patch}: must be {PATCH_FRAMES}, for which masks are "
                 "drawn."
             )
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """Raises: UserError naming the first field that the method does not read, or can't take."""
+        for name, _, _ in find_differences(PretrainConfig().to_json(), self.to_json()):
+            if name.startswith(_UNREAD[self.method]):
+                raise UserError(
+                    f"{name} is not read by the method {self.method}: leave it out, or choose "
+                    "another --method."
+                )
+        mask = self.views.mask
+        if self.method == "mae" and (
+            self.views.local or mask.global_share != 1 or not mask.ratio[0]
+        ):
+            raise UserError(
+                "The method mae reconstructs masked tokens of global views alone: set "
+                "views.local=[], views.mask.global_share=1 and a views.mask.ratio above 0."
+            )
+
+
+def find_differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted name, before, now) of the fields in which nested dictionaries differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [
+            d
+            for k in keys
+            for d in find_differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)
+        ]
+    return [] if before == now else [(name, before, now)]

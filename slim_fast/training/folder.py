@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from slim_fast.errors import UserError
 from slim_fast.training.checkpoint import Checkpoints
-from slim_fast.training.config import PretrainConfig
+from slim_fast.training.config import PretrainConfig, find_differences
 from slim_fast.training.monitor import read_metrics
 from slim_fast.writing import write_atomically
 
@@ -30,7 +29,7 @@ def begin_run(folder: Path, config: PretrainConfig) -> dict[str, Any] | None:
     """
     if not os.access(folder, os.W_OK):
         raise PermissionError(13, "not writable", str(folder))
-    path, fields = folder / CONFIG, _fields(config)
+    path, fields = folder / CONFIG, config.to_json()
     begun, summary = read_json_object(path), read_json_object(folder / SUMMARY)
     steps = bool(Checkpoints(folder / CHECKPOINTS, config.log.keep).files())
     if begun is None or (_is_run(begun, fields) and not steps and summary is None):
@@ -40,9 +39,14 @@ def begin_run(folder: Path, config: PretrainConfig) -> dict[str, Any] | None:
         raise UserError(
             f"{path} is of something else than a run; choose another folder with --out."
         )
+    if (method := begun.get("method", "slim")) != config.method:
+        raise UserError(
+            f"{folder} holds a run of the method {method}, not {config.method}; give --method "
+            f"{method} to resume it, or choose another --out."
+        )
     different = sorted(
         f"{name}: {before!r} -> {now!r}"
-        for name, before, now in _differences(_merge(_fields(PretrainConfig()), begun), fields)
+        for name, before, now in find_differences(_merge(PretrainConfig().to_json(), begun), fields)
         if name.split(".")[0] not in (*FREE_FIELDS, "steps") and (name, now) != ("init", None)
     )
     if different:
@@ -77,7 +81,7 @@ def record_resume(
     """
     (folder / SUMMARY).unlink(missing_ok=True)
     remove_folder(folder / ENCODER)
-    _write(folder / CONFIG, _fields(config))
+    _write(folder / CONFIG, config.to_json())
     records = [
         r for r in read_metrics(folder / METRICS) if not ("changed" in r and r["step"] >= step)
     ]
@@ -133,10 +137,6 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _fields(config: PretrainConfig) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(config)))
-
-
 def _is_run(begun: dict[str, Any], fields: dict[str, Any]) -> bool:
     return "steps" in begun and begun.keys() <= fields.keys()
 
@@ -150,14 +150,3 @@ def _merge(defaults: Any, values: Any) -> Any:
     if not isinstance(defaults, dict) or not isinstance(values, dict):
         return values
     return {**defaults, **{k: _merge(defaults.get(k), v) for k, v in values.items()}}
-
-
-def _differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [
-            d
-            for k in keys
-            for d in _differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)
-        ]
-    return [] if before == now else [(name, before, now)]

@@ -53,11 +53,12 @@ class TrainingLoop:
         self._began = time.perf_counter() - seconds
         self._saved_step, self._saved_at = step or None, time.monotonic()
         self._knn_clips = select_knn_clips(cache, trainer.config)
-        encoder = trainer.model.teacher.encoder
         self._about = {
             "clips": hash_clips(trainer.store),
             "conditions": describe_conditions(trainer),
-            "encoder": describe_encoder(encoder, cache.topology, cache.channels, cache.classes),
+            "encoder": describe_encoder(
+                trainer.model, cache.topology, cache.channels, cache.classes
+            ),
         }
 
     def run(self) -> float:
@@ -119,7 +120,7 @@ class TrainingLoop:
         assert self._knn_clips is not None
         accuracy = compute_online_knn(
             self.cache,
-            self.trainer.model.teacher.encoder,
+            self.trainer.model.evaluated,
             *self._knn_clips,
             self.trainer.evaluation_dtype,
         )
@@ -131,7 +132,8 @@ class TrainingLoop:
     def _record(self, values: dict[str, torch.Tensor], schedules: ScheduleValues) -> None:
         numbers = {name: value.item() for name, value in values.items()}
         rate = self.monitor.rate()
-        moving = {name: float(value) for name, value in asdict(schedules).items()}
+        followed = "learning_rate", "weight_decay", *self.trainer.model.follows
+        moving = {k: float(v) for k, v in asdict(schedules).items() if k in followed}
         machine = {"samples_per_second": rate, "threads": torch.get_num_threads()}
         self.monitor.write(self.step, {**numbers, **moving, **machine})
         losses = {name: numbers[name] for name in numbers if name != "gradient_norm"}

@@ -2,6 +2,8 @@
 
 import ctypes
 import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -43,6 +45,16 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         native = any(getattr(torch.cpu, flag, lambda: False)() for flag in flags)
     return torch.bfloat16 if native else torch.float32
+
+
+def cpu_model() -> str:
+    """The processor's name as its maker gives it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def keep_freed_memory() -> bool:

@@ -3,19 +3,18 @@
 import torch
 from torch import nn
 
-from slim_fast.model.slim import Network
 from slim_fast.training.config import OptimConfig
 from slim_fast.training.schedules import ScheduleValues
 
 
-def build_optimizer(student: Network, config: OptimConfig) -> torch.optim.AdamW:
+def build_optimizer(trained: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """One group for each combination of (patch embedding or not) and (decayed or not).
 
     Biases and norms are not decayed; CLS, register and mask tokens, the joint embedding and
     prototypes are.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in student.named_parameters():
+    for name, parameter in trained.named_parameters():
         decayed = not (name.endswith("bias") or ".norm" in name)
         groups.setdefault(("patch_embed" in name, decayed), []).append(parameter)
     scales = {True: config.patch_embed_scale, False: 1.0}
@@ -33,8 +32,8 @@ def apply_schedules(optimizer: torch.optim.Optimizer, now: ScheduleValues) -> No
         group["weight_decay"] = now.weight_decay if group["decayed"] else 0.0
 
 
-def clip_gradients(student: Network, limit: float) -> torch.Tensor:
-    """Clip the gradient norm of encoder and heads, each on its own; returns the norms before."""
-    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in student.children()]
-    device = next(student.parameters()).device  # a part without gradients gives its zero on the CPU
+def clip_gradients(trained: nn.Module, limit: float) -> torch.Tensor:
+    """Clip the gradient norm of encoder, heads, ..., each on its own; returns the norms before."""
+    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in trained.children()]
+    device = next(trained.parameters()).device  # a part without gradients gives its zero on the CPU
     return torch.stack([norm.to(device) for norm in norms])

@@ -106,7 +106,7 @@ def _pretrain(
         if config.init is not None:
             start_from(trainer, config.init, initial, cache)
     seconds = TrainingLoop(trainer, cache, checkpoints, folder, step, seconds).run()
-    encoder, classes = trainer.model.teacher.encoder, describe_classes(cache.classes)
+    encoder, classes = trainer.model.evaluated, describe_classes(cache.classes)
 
     def save(path: Path) -> None:
         save_encoder(encoder, path, cache.topology, cache.channels, classes)

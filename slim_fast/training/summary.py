@@ -23,12 +23,13 @@ EMBEDDED_CLIPS = 1000
 
 
 def finish_run(trainer: Trainer, cache: ClipCache, folder: Path, seconds: float) -> dict[str, Any]:
-    """Evaluate the teacher's encoder, write summary.json, draw the plots; returns the summary."""
+    """Evaluate the method's encoder, write summary.json, draw the plots; returns the summary."""
     config = trainer.config
-    encoder = trainer.model.teacher.encoder
+    encoder = trainer.model.evaluated
     split = None if config.split == "all" else config.split
     samples = config.steps * config.batch
     summary: dict[str, Any] = {
+        "method": config.method,
         "data": str(cache.path),
         "clips": len(trainer.store),
         "steps": config.steps,
@@ -96,12 +97,12 @@ def draw(trainer: Trainer, cache: ClipCache, folder: Path, summary: dict[str, An
     accuracies = [record for record in records if "knn_top1" in record]
     drawn: list[Path] = []
     try:
-        prototypes = config.model.head.prototypes
+        prototypes = config.model.head.prototypes if config.method == "slim" else None
         drawn.append(drawing.draw_curves(losses, folder / "losses.png", prototypes=prototypes))
         drawn.append(draw_views(trainer, folder / "views.png"))
         if accuracies:
             split = None if config.split == "all" else config.split
-            knn, encoder = summary["knn"], trainer.model.teacher.encoder
+            knn, encoder = summary["knn"], trainer.model.evaluated
             # compare on the curve's own clips
             limit = config.log.knn_clips
             if max(map(len, select_labelled_clips(cache, split))) > limit:

@@ -1,4 +1,4 @@
-"""The teacher's encoder of a run under way, from its newest checkpoint."""
+"""The encoder of a run under way, from its newest checkpoint: the teacher's, if there is one."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,13 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from slim_fast.errors import UserError
-from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.model.encoder import EncoderConfig
 from slim_fast.model.files import CLASSES, EncoderDescription
+from slim_fast.model.method import Method
+from slim_fast.model.slim import SLiM
 from slim_fast.skeletons import Topology
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.folder import CHECKPOINTS, CONFIG, ENCODER, read_json_object
 
-_PREFIX = "teacher.encoder."
 MAX_CLASS_NAMES = 1000  # of classes that an encoder folder lists
 
 
@@ -24,6 +25,8 @@ class TeacherCheckpoint:
 
     about: EncoderDescription
     weights: dict[str, Tensor]
+    name: str
+    """What it is: "teacher" or "encoder"."""
     path: Path
     """The checkpoint."""
     step: int
@@ -31,11 +34,16 @@ class TeacherCheckpoint:
 
 
 def describe_encoder(
-    encoder: Encoder, topology: Topology, channels: str, classes: Sequence[str] = ()
+    method: Method, topology: Topology, channels: str, classes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A checkpoint's description of its encoder."""
-    about = {"config": asdict(encoder.config), "topology": topology.to_dict(), "channels": channels}
-    return {**about, "more": describe_classes(classes)}
+    """A checkpoint's description of the encoder that is evaluated."""
+    return {
+        "config": asdict(method.evaluated.config),
+        "topology": topology.to_dict(),
+        "channels": channels,
+        "more": describe_classes(classes),
+        "name": method.encoder_name,
+    }
 
 
 def describe_classes(classes: Sequence[str]) -> dict[str, list[str]]:
@@ -44,7 +52,7 @@ def describe_classes(classes: Sequence[str]) -> dict[str, list[str]]:
 
 
 def load_unfinished_teacher(run: Path) -> TeacherCheckpoint | None:
-    """The newest teacher of an unfinished run; None for a finished run and other folders.
+    """The newest encoder of an unfinished run; None for a finished run and other folders.
 
     The run may be going on meanwhile.
     Raises: UserError when there is no checkpoint yet, or none that can be read.
@@ -70,10 +78,12 @@ def load_unfinished_teacher(run: Path) -> TeacherCheckpoint | None:
         described["channels"],
         described["more"],
     )
+    name = described.get("name", SLiM.encoder_name)  # 0.1.0 knew one method
     weights = {
-        k.removeprefix(_PREFIX): v for k, v in state["model"].items() if k.startswith(_PREFIX)
+        k.removeprefix(f"{name}."): v for k, v in state["model"].items() if k.startswith(f"{name}.")
     }
-    return TeacherCheckpoint(about, weights, path, state["step"], state["conditions"]["steps"])
+    steps = state["conditions"]["steps"]
+    return TeacherCheckpoint(about, weights, name.split(".")[0], path, state["step"], steps)
 
 
 def _begun(run: Path) -> bool:

@@ -1,4 +1,4 @@
-"""One training step of SLiM and the state that carries over to the next."""
+"""One training step of a method and the state that carries over to the next."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,7 +7,10 @@ from typing import Any
 import torch
 
 from slim_fast.errors import UserError
+from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import load_tensors
+from slim_fast.model.mae import MaskedAutoencoder
+from slim_fast.model.method import Method
 from slim_fast.model.slim import SLiM
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.machine import choose_dtype
@@ -26,16 +29,23 @@ class NonFiniteLoss(UserError):
         self.step, self.clips = step, clips
 
 
+def build_method(config: PretrainConfig, joints: int, channels: int) -> Method:
+    """The method that config.method names, with new weights of torch's generator."""
+    encoder = replace(config.model.encoder, window=config.views.window)
+    if config.method == "mae":
+        return MaskedAutoencoder(encoder, config.mae, joints, channels)
+    return SLiM(replace(config.model, encoder=encoder), joints, channels)
+
+
 class Trainer:
-    """SLiM on the clips of a store; a step depends on the state and its number alone."""
+    """A method on the clips of a store; a step depends on the state and its number alone."""
 
     def __init__(self, config: PretrainConfig, store: FrameStore) -> None:
         self.config, self.store, self.device = config, store, store.device
         torch.manual_seed(config.seed)
-        encoder = replace(config.model.encoder, window=config.views.window)
-        model = replace(config.model, encoder=encoder)
-        self.model = SLiM(model, store.topology.num_joints, len(store.channels)).to(self.device)
-        self.optimizer = build_optimizer(self.model.student, config.optim)
+        sizes = store.topology.num_joints, len(store.channels)
+        self.model = build_method(config, *sizes).to(self.device)
+        self.optimizer = build_optimizer(self.model.trained, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)
         self.dtype = choose_dtype(config.precision, self.device)
@@ -52,28 +62,27 @@ class Trainer:
         apply_schedules(self.optimizer, now)
         views = self.sampler(self.order(step).to(self.device), step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            losses = model(views, now.teacher_temperature)
+            losses = model.losses(views, now)
         losses["loss"].backward()
-        if now.prototypes_frozen:
-            for head in (model.student.contrastive_head, model.student.masked_head):
-                head.prototypes.grad = None
-        norms = clip_gradients(model.student, config.optim.clip)
+        model.before_update(now)
+        norms = clip_gradients(model.trained, config.optim.clip)
         if not bool(torch.isfinite(losses["loss"].detach() + norms.sum())):
             self.optimizer.zero_grad()
             names = self.store.cache.names[self.store.clips[views.clip.cpu().numpy()]]
             raise NonFiniteLoss(step, [str(name) for name in names])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        model.update_teacher(now.teacher_momentum)
+        model.after_update(now)
         return {
             **{name: loss.detach() for name, loss in losses.items()},
             "gradient_norm": norms[0],
         }, now
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
-        """Load an encoder into student and teacher. Raises: UserError for what does not fit."""
-        for network in (self.model.student, self.model.teacher):
-            load_tensors(network.encoder, weights, source, "model.encoder and the data")
+        """Load an encoder into all of the method's. Raises: UserError for what does not fit."""
+        for module in self.model.modules():
+            if isinstance(module, Encoder):
+                load_tensors(module, weights, source, "model.encoder and the data")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later steps depend on, besides the config."""

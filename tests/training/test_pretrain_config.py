@@ -28,7 +28,8 @@ ABLATIONS = [
     "mask-tube-no-local",
     "mask-tube",
 ]
-PRESETS = ["demo", "small", *NTU, "pku-mmd-2", *(f"ablation-{name}" for name in ABLATIONS)]
+MAE = ["mae-demo", "mae-small", "mae-ntu60-xsub"]
+PRESETS = ["demo", "small", *NTU, "pku-mmd-2", *MAE, *(f"ablation-{name}" for name in ABLATIONS)]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

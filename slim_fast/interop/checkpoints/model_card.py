@@ -16,7 +16,7 @@ CARD = "README.md"
 TRAINING = "training"
 """Key of slim_fast.json for the record of the run that trained the weights."""
 _MARK = "<!-- Written by save_pretrained, which replaces this file unless this line is removed. -->"
-_RECORDED = ("clips", "steps", "batch", "samples", "init", "seed", "dtype", "device")
+_RECORDED = ("method", "clips", "steps", "batch", "samples", "init", "seed", "dtype", "device")
 _PROTOCOLS = {"knn_top1": "1-NN accuracy", "linear_top1": "linear accuracy"}
 _SUFFIXES = ("", "_random_encoder", "_coordinates")
 

@@ -99,7 +99,7 @@ def read_checkpoint(
 
 def _read_folder(folder: Path) -> Checkpoint:
     if teacher := load_unfinished_teacher(folder):
-        state = f"this is its teacher after step {teacher.step} of {teacher.steps}"
+        state = f"this is its {teacher.name} after step {teacher.step} of {teacher.steps}"
         warnings.warn(f"The run in {folder} is not finished: {state}.", stacklevel=4)
         return Checkpoint(teacher.about, teacher.weights, teacher.path, "its run")
     return _read(_weights_file(encoder_folder(folder)))
