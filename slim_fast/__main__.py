@@ -11,6 +11,7 @@ from slim_fast.errors import program_name
 COMMANDS = {
     "pretrain": ("slim_fast.pretrain", "train an encoder on skeleton clips"),
     "evaluate": ("slim_fast.evaluate", "accuracy of an encoder, frozen and fine-tuned"),
+    "report": ("slim_fast.report", "what a run has learned, as one page with moving skeletons"),
     "export": ("slim_fast.export", "write an encoder or classifier as ONNX or torch.export"),
     "stream": ("slim_fast.stream", "play a recorded clip frame by frame, as a film"),
     "data": ("slim_fast.data.cli", "convert, inspect and generate data sets"),

@@ -31,6 +31,7 @@ COMMANDS = {
     "synthetic": ("data", "synthetic Σ --subjects 2 --repetitions 1", "Σ"),
     "pretrain": ("pretrain", f"--data Ω --out Λ {TINY}", "Λ"),
     "evaluate": ("evaluate", "knn Ω-encoder --data Ω", ""),
+    "report": ("report", "Ω-encoder --data Ω", "Ω"),
     "stream": ("stream", "Ω-encoder --data Ω --window 16 --out Ω.gif", WALKING),
     "export": ("export", "Ω-encoder --to torch-export --no-check", "Ω"),
     "a mistake": ("data", "inspect Φ", "Φ"),
