@@ -26,7 +26,7 @@ class AccuracyTable:
     """Cells in per cent, as text.
 
     Attributes:
-        columns: names of the sources that some row has, and "published" where some row has such a figure.
+        columns: sources that some row has, and "published" where a row has such a figure.
         groups: name of a protocol -> (name of a row, one cell a column) of each of its rows.
         notes: sentences about where the figures are from.
     """
@@ -68,9 +68,9 @@ def _describe_paper(split: str, test_clips: int) -> str:
     tested = next(counts.splits[split][1] for counts in COUNTS if split in counts.splits)
     others = ", ".join(f"{name} {by[split]:.1f}" for name, by in OTHERS.items() if split in by)
     return (
-        "The column “published” is of SLiM as published (arXiv 2603.10648): linear evaluation from its "
-        "tables, 1-NN of the weights that its authors released; the full recipe on the whole data "
-        f"set, tested on {tested:,} clips (here {test_clips:,})."
+        "The column “published” is of SLiM as published (arXiv 2603.10648): linear evaluation from "
+        "the paper's tables, 1-NN of the weights that its authors released; the full recipe on the "
+        f"whole data set, tested on {tested:,} clips (here {test_clips:,})."
         + (f" Linear accuracies of others in the paper: {others}." if others else "")
     )
 

@@ -71,7 +71,9 @@ def test_accuracies_are_those_that_evaluate_found(run, cache_path, tmp_path, wri
         assert evaluate.main([protocol, *command, *quick]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])["linear"]
     page = write_page("--data", cache_path, "--results", tmp_path / "found")
-    rows = {row[0]: row[1:] for row in rows_of(page, "accuracy")}
+    rows = {}
+    for name, *cells in rows_of(page, "accuracy"):
+        rows.setdefault(name, cells)  # before those at the end of the run
     assert rows["per cent"] == ["learned", "random encoder", "coordinates"]
     for name, by_source in figures.items():
         for place, source in enumerate(("learned", "random_encoder", "coordinates")):
