@@ -100,7 +100,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [_short(name) for name in classes]
     numbers = np.arange(len(classes))
-    whole = np.array([escape(name) for name in classes], dtype=object)
+    whole = np.array([_plain(name) for name in classes], dtype=object)
     hover = np.stack(np.broadcast_arrays(whole[:, None], whole[None], counts), -1)
     figure = go.Figure(
         go.Heatmap(
@@ -134,7 +134,7 @@ def plot_class_accuracies(confusion: Sequence[Sequence[int]], classes: Sequence[
     total = counts.sum(1)
     shares = np.diag(counts) / np.maximum(total, 1)
     order = [int(i) for i in np.argsort(shares, kind="stable") if total[i]]
-    hover = [f"{escape(classes[i])}: {counts[i, i]} of {total[i]} right" for i in order]
+    hover = [f"{_plain(classes[i])}: {counts[i, i]} of {total[i]} right" for i in order]
     figure = go.Figure(
         go.Bar(
             x=shares[order],
@@ -173,7 +173,7 @@ def plot_embedding(
             x=points[rows, 0],
             y=points[rows, 1],
             mode="markers",
-            name=escape(_short(classes[label])),
+            name=_short(classes[label]),
             marker={
                 "symbol": _SYMBOLS[look["marker"]] + "-open" * hollow,
                 "color": colour,
@@ -181,7 +181,7 @@ def plot_embedding(
                 "line": {"width": 1.2 if hollow else 0, "color": colour},
             },
             customdata=[details[int(row)] for row in rows],
-            text=[escape(classes[label])] * len(rows),
+            text=[_plain(classes[label])] * len(rows),
             hovertemplate="%{text}<extra></extra>",
         )
     bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
@@ -203,7 +203,7 @@ def plot_attention(shares: np.ndarray, joints: Sequence[str]) -> str:
             z=shares.T,
             x=[f"{8 * t}–{8 * t + 7}" for t in range(len(shares))],
             y=np.arange(len(joints)),
-            customdata=np.repeat(np.array([escape(j) for j in joints])[:, None], len(shares), 1),
+            customdata=np.repeat(np.array([_plain(j) for j in joints])[:, None], len(shares), 1),
             colorscale=_ATTENTION,
             zmin=0,
             showscale=False,
@@ -219,8 +219,13 @@ def plot_attention(shares: np.ndarray, joints: Sequence[str]) -> str:
     return _to_html(figure, "attention-plot", 18 * len(joints) + 80, ticks=10)
 
 
+def _plain(text: str) -> str:
+    """Text that Plotly shows as it is: it reads tags and these entities."""
+    return escape(text, quote=False)
+
+
 def _short(name: str) -> str:
-    return escape(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+    return _plain(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
 
 
 def _to_html(figure: Any, name: str, height: int, ticks: int = 11) -> str:

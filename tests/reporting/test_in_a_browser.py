@@ -102,8 +102,9 @@ def test_hovering_a_point_plays_its_clip(opened: Page) -> None:
 
 def test_all_skeletons_are_drawn_and_those_in_view_move(opened: Page) -> None:
     opened.wait_for_function(
-        "() => [...document.querySelectorAll('canvas[data-film]')].every((canvas) =>"
-        "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean))"
+        "() => [...document.querySelectorAll('canvas[data-film]')].every((canvas) => "
+        "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"
+        ".data.some(Boolean))"
     )
     for section in ("gallery", "attention", "views"):
         expect_motion(opened.locator(f"#{section} canvas").first)
