@@ -183,7 +183,8 @@ def _attend(subject: Subject) -> dict[str, Any]:
     clips = subject.found.queries[subject.shown]
     shares, mean = measure_attention(subject.encoder, cache, clips, people)
     rows = choose_evenly(np.argsort(cache.label[clips], kind="stable"), ATTENTION_FILMS)
-    films = [film_attention(cache, int(clips[r]), shares[r], subject.films, people) for r in rows]
+    sizes = subject.films, subject.encoder.config.window, people
+    films = [film_attention(cache, int(clips[row]), shares[row], *sizes) for row in rows]
     names = [subject.class_of(int(clips[row])) for row in rows]
     return {
         "attention": plot_attention(mean, cache.topology.joints),

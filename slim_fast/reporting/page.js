@@ -42,8 +42,8 @@ function draw(canvas, phase, colour) {
       };
       dot(2.2, hidden(joint) ? colour("--paper") : tone(joint));
       const share = canvas.dataset.marks === "attention" ? mark(joint) / 255 : 0;
-      context.globalAlpha = 0.8;
-      if (share) dot(11 * share, colour("--attention"));
+      context.globalAlpha = 0.65;
+      if (share) dot(10 * share, colour("--attention"));
       context.globalAlpha = 1;
       if (hidden(joint)) { context.strokeStyle = colour("--grey"); context.lineWidth = unit; context.stroke(); }
     }

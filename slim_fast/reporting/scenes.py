@@ -77,7 +77,8 @@ def measure_attention(
     """
     first, total, persons = [], torch.zeros(()), 0
     for begin in range(0, len(clips), _BATCH):
-        views = load_evaluation_clips(cache, clips[begin : begin + _BATCH], people=people)
+        some, window = clips[begin : begin + _BATCH], encoder.config.window
+        views = load_evaluation_clips(cache, some, window, people)
         flat = rearrange(views, "n m t v c -> (n m) t v c")
         shares = attend_from_cls(encoder, flat.to(encoder.pos_embed.device)).cpu()
         present = flat.flatten(1).any(1)
@@ -87,13 +88,14 @@ def measure_attention(
 
 
 def film_attention(
-    cache: ClipCache, clip: int, shares: np.ndarray, films: Films, people: int
+    cache: ClipCache, clip: int, shares: np.ndarray, films: Films, window: int, people: int
 ) -> int:
-    """The film of an evaluation clip whose joints are marked by attention (T / 8, V), 255 the most.
+    """The film of an evaluation clip of `window` frames, whose joints are marked by attention
+    (T / 8, V), 255 the most.
 
     The other people's joints are not marked.
     """
-    (view,) = load_evaluation_clips(cache, np.array([clip]), people=people).numpy()
+    (view,) = load_evaluation_clips(cache, np.array([clip]), window, people).numpy()
     marks = np.zeros((len(shares), len(view), shares.shape[1]))
     marks[:, 0] = 255 * shares / max(float(shares.max()), 1e-12)
     return films.add(rearrange(view, "m t v c -> t m v c"), marks.round())

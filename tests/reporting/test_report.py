@@ -10,12 +10,13 @@ import torch
 
 from slim_fast import SLiMEncoder, evaluate, report
 from slim_fast.drawing.poses import project
-from slim_fast.evaluation.features import extract_features
+from slim_fast.evaluation.attention import attend_from_cls
+from slim_fast.evaluation.features import extract_features, load_evaluation_clips
 from slim_fast.reporting.accuracies import make_accuracy_table
 from slim_fast.reporting.compose import SECTIONS
 from slim_fast.reporting.films import Films
 from slim_fast.reporting.run_files import RunFiles
-from slim_fast.reporting.scenes import film_views
+from slim_fast.reporting.scenes import film_attention, film_views, measure_attention
 from slim_fast.views.pipeline import ViewSampler
 from slim_fast.views.store import FrameStore
 from tests.reporting.conftest import ARM, CLASSES, films_of, rows_of
@@ -156,6 +157,24 @@ def test_undetected_joints_and_marks():
     assert absent[3, 1, 2]
     assert points[~absent].min() >= 1
     assert (np.frombuffer(b64decode(about["marks"]), "u1") == marks.ravel()).all()
+
+
+def test_attention_is_that_of_the_people_who_are_there(run, cache):
+    encoder, clips = SLiMEncoder.from_pretrained(run), np.arange(8)
+    assert set(cache.people[clips]) == {1, 2}
+    first, mean = measure_attention(encoder, cache, clips, people=2)
+    views = load_evaluation_clips(cache, clips, encoder.config.window, 2)
+    people = [view for clip in views for view in clip if view.any()]
+    assert len(people) == cache.people[clips].sum()
+    expected = torch.stack([attend_from_cls(encoder, view[None])[0] for view in people])
+    np.testing.assert_allclose(mean, expected.mean(0).numpy(), atol=1e-6)
+    np.testing.assert_allclose(first[0], expected[0].numpy(), atol=1e-6)
+    films = Films(ARM, "xyz")
+    film_attention(cache, 4, first[4], films, encoder.config.window, 2)
+    marks = np.frombuffer(b64decode(films.to_dict()["marks"]), "u1").reshape(len(mean), 2, 5)
+    assert marks[:, 0].max() == 255
+    assert not marks[:, 1].any()
+    np.testing.assert_allclose(marks[:, 0] / 255, first[4] / first[4].max(), atol=2e-3)
 
 
 def test_masks_are_those_that_training_draws(run, cache):
