@@ -31,7 +31,12 @@ from slim_fast.evaluation.protocols import (
     evaluate_transfer,
 )
 from slim_fast.evaluation.protocols.linear import evaluate_saved_grid
-from slim_fast.evaluation.protocols.results import format_table, summarise, write_results
+from slim_fast.evaluation.protocols.results import (
+    default_folder,
+    format_table,
+    summarise,
+    write_results,
+)
 from slim_fast.evaluation.tuning.recipe import PUBLISHED_BATCH, TuningRecipe, published_semi
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.interop.transfer import match_to_cache
@@ -221,16 +226,6 @@ def _keep(path: Path, write: Callable[[Path], Any]) -> None:
         write(path)
     except OSError as error:
         warnings.warn(f"Not kept: {describe_os_error(error)}; choose --out.", stacklevel=2)
-
-
-def default_folder(run: str) -> Path:
-    """Where features and results of a run go: into it, or beside a file of weights."""
-    path = Path(run)
-    if path.is_dir():
-        return path / "evaluation"
-    if path.is_file():
-        return path.parent / f"{path.stem}-evaluation"
-    return Path("evaluation") / run.replace("/", "--")  # of a repository
 
 
 def show_steps(threads: ThreadAdapter, steps: Sequence[int], what: str) -> Iterator[int]:

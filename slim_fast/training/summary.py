@@ -133,10 +133,17 @@ def draw_views(trainer: Trainer, path: Path) -> Path:
         for view, mask in zip(clips[chosen], hidden[chosen], strict=True):
             views.append(view)
             masks.append(mask if mask.any() else None)
-            more = [f"{mask.mean():.0%} masked" if mask.any() else "unmasked"]
-            more += [f"{axis_name(axis, topology)} zeroed" for axis in zeroed_axes(view, channels)]
-            titles.append(f"{kind}, {len(view)} frames\n" + ", ".join(more))
+            titles.append("\n".join(describe_view(kind, view, mask, topology, channels)))
     return drawing.draw_views(views, masks, topology, titles, path, channels)
+
+
+def describe_view(
+    kind: str, view: np.ndarray, mask: np.ndarray, topology: Topology, channels: str
+) -> tuple[str, str]:
+    """A view's (w, V, C) kind and length, and what is masked (w / 8, V) or zeroed in it."""
+    more = [f"{mask.mean():.0%} masked" if mask.any() else "unmasked"]
+    more += [f"{axis_name(axis, topology)} zeroed" for axis in zeroed_axes(view, channels)]
+    return f"{kind}, {len(view)} frames", ", ".join(more)
 
 
 def choose_clip(clips: np.ndarray, masks: np.ndarray, channels: str) -> int:

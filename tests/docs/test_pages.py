@@ -158,7 +158,7 @@ def test_commands_are_read_by_their_parsers(
 def test_options_and_modules_that_are_named_exist(page: Path) -> None:
     """Also those that a sentence mentions: `convert --scale`, `--threads`, `python -m X.Y`."""
     known = set(pretrain.build_parser("small").option_names())
-    for command in ("ablate", "evaluate", "export", "stream", "data"):
+    for command in ("ablate", "evaluate", "report", "export", "stream", "data"):
         known |= set(import_module(COMMANDS[command][0]).build_parser().option_names())
     for words in commands(page):
         if words[1:2] == ["-m"] and words[2].split(".")[0] in ("benchmarks", "slim_kernels"):

@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def format_table(protocols: Mapping[str, Figures]) -> str:
     cells = [["", *(SOURCES[source] for source in sources)]]
     for rows in summaries:
         for name, row in rows.items():
-            cells.append([name, *(_cell(row.get(source)) for source in sources)])
+            cells.append([name, *(format_cell(row.get(source)) for source in sources)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
@@ -41,7 +42,8 @@ def format_table(protocols: Mapping[str, Figures]) -> str:
     )
 
 
-def _cell(value: Mapping[str, Any] | None) -> str:
+def format_cell(value: Mapping[str, Any] | None) -> str:
+    """An entry of `summarise` in per cent; a dash for None."""
     if value is None:
         return "–"
     deviation = f" ± {100 * value['std']:.1f}" if len(value["values"]) > 1 else ""
@@ -59,3 +61,26 @@ def write_results(path: Path, figures: Figures, about: Mapping[str, Any]) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def default_folder(run: str) -> Path:
+    """Where features and results of a run go: into it, or beside a file of weights."""
+    path = Path(run)
+    if path.is_dir():
+        return path / "evaluation"
+    if path.is_file():
+        return path.parent / f"{path.stem}-evaluation"
+    return Path("evaluation") / run.replace("/", "--")  # of a repository
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The records that `write_results` left below a `default_folder`, oldest first; a damaged one
+    is empty.
+    """
+    records = []
+    for path in sorted(folder.glob("*/*.json"), key=lambda path: path.stat().st_mtime_ns):
+        record = None
+        with suppress(OSError, ValueError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+        records.append(record if isinstance(record, dict) else {})
+    return records
