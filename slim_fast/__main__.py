@@ -12,7 +12,7 @@ COMMANDS = {
     "pretrain": ("slim_fast.pretrain", "train an encoder on skeleton clips"),
     "evaluate": ("slim_fast.evaluate", "accuracy of an encoder, frozen and fine-tuned"),
     "ablate": ("slim_fast.ablate", "the paper's ablations, as a table with its spread"),
-    "report": ("slim_fast.report", "what a run has learned, as one page with moving skeletons"),
+    "report": ("slim_fast.report", "what a run has learned, as a page of moving skeletons"),
     "export": ("slim_fast.export", "write an encoder or classifier as ONNX or torch.export"),
     "stream": ("slim_fast.stream", "play a recorded clip frame by frame, as a film"),
     "data": ("slim_fast.data.cli", "convert, inspect and generate data sets"),
