@@ -46,10 +46,11 @@ def evaluate_linear(task: Task, settings: Settings, file: Path | None = None) ->
             if file is not None and source == "learned" and seed == settings.seeds[0]:
                 save_grid(grid, file, _iterations(task, settings), choice, "slim_fast")
                 figures.notes |= {"chosen": str(choice), "file": str(file)}
-    _add_regression(figures, task, "learned", *(f.pooled for f in task.features("learned")))
+    train, test = task.features("learned")
+    _add_regression(figures, task, "learned", train.pooled, test.pooled)
     for seed in settings.seeds:
-        pooled = (f.pooled for f in task.features("random_encoder", seed))
-        _add_regression(figures, task, "random_encoder", *pooled)
+        train, test = task.features("random_encoder", seed)
+        _add_regression(figures, task, "random_encoder", train.pooled, test.pooled)
     _add_regression(figures, task, "coordinates", *task.coordinates)
     if settings.parts:
         _add_regression(figures, task, "learned", *task.parts("learned"), PARTS)
