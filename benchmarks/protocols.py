@@ -14,11 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records.machine import cpu_model, current_commit
+from benchmarks.records.machine import current_commit
 from benchmarks.records.recorder import RESULTS
 from slim_fast import evaluate, pretrain
 from slim_fast.errors import UserError
-from slim_fast.evaluate import ALL, default_folder
+from slim_fast.evaluate import ALL
+from slim_fast.evaluation.protocols.results import default_folder
+from slim_fast.training.machine import cpu_model
 from slim_fast.writing import write_atomically
 
 _KEPT = ("clips", "classes", "settings", "seconds", "threads", "torch", "figures")
