@@ -1,5 +1,5 @@
-"""What `benchmarks.protocols` put on record, as tables: results/protocols/*.json; and trials of
-settings, results/settings/*.json.
+"""What `benchmarks.protocols` put on record, as tables: results/protocols/*.json; trials of
+settings, results/settings/*.json; and of the shipped encoders, results/shipped/*.json.
 """
 
 from pathlib import Path
@@ -43,6 +43,20 @@ def describe_run(record: dict[str, Any]) -> str:
     commands = "\n".join(record["commands"])
     table = markdown_table(["", *SOURCES.values()], rows, left=1)
     return f"### {record['title']}\n\n{about}\n\n```sh\n{commands}\n```\n\n{table}"
+
+
+def shipped_table(folder: Path) -> str:
+    """Markdown: 1-NN of the shipped encoders on recordings they never saw; "" without records.
+
+    The records are what `slim_fast.evaluate knn` writes, named after the recordings.
+    """
+    rows = []
+    for name, record in load_summaries(folder):
+        figures = record["figures"]["1-NN"]
+        shown = ("learned", "random_encoder", "coordinates")
+        rows.append([record["run"], name, *(_cell(figures[source]) for source in shown)])
+    head = ["encoder", "recordings", "1-NN", "random encoder", "coordinates"]
+    return markdown_table(head, rows, left=2) if rows else ""
 
 
 def settings_tables(folder: Path) -> str:
