@@ -1,8 +1,8 @@
 """python -m benchmarks.records: the newest results on file as markdown tables and charts.
 
 Prints the tables and draws the charts. --write also puts each table between its markers,
-`<!-- name:begin -->` and `<!-- name:end -->`, in every page that has them: README.md, RESULTS.md
-and docs/.
+`<!-- name:begin -->` and `<!-- name:end -->`, in every page that has them: README.md, RESULTS.md,
+docs/ and the cards of shipped encoders.
 """
 
 import argparse
@@ -24,7 +24,12 @@ from benchmarks.records.tables import TABLES
 from slim_fast.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "RESULTS.md", ROOT / "docs")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "RESULTS.md",
+    ROOT / "docs",
+    ROOT / "slim_fast" / "weights",
+)
 FIGURES = ROOT / "docs" / "benchmarks" / "figures"
 LINK = "FIGURES/"
 """Before a chart's name in a section's text, until the page that it stands in is known."""

@@ -30,9 +30,9 @@ def describe_run(record: dict[str, Any]) -> str:
     minutes = sum(protocol["seconds"] for protocol in protocols.values()) / 60
     about = (
         f"{train:,} training and {test:,} test clips, {len(first['classes'])} classes. Pre-trained "
-        f"on {training['samples']:,} samples (seed {training['seed']}, {training['threads']} "
-        f"threads, {training['dtype']}, {training['seconds'] / 60:.0f} minutes), evaluated in "
-        f"{minutes:.0f} minutes; {record['processor']}, commit {record['commit']}, "
+        f"on {training['samples']:,} samples (seed {training['seed']}, threads: "
+        f"{training['threads']}, {training['dtype']}, {training['seconds'] / 60:.0f} minutes), "
+        f"evaluated in {minutes:.0f} minutes; {record['processor']}, commit {record['commit']}, "
         f"{record['date']}."
     )
     rows = [
