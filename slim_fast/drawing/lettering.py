@@ -113,15 +113,15 @@ def _families(needed: frozenset[str]) -> tuple[list[str], frozenset[str]]:
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
     families, missing = [OWN_FONT], needed - _letters(findfont(FontProperties(OWN_FONT)))
-    others = {
-        e.name: e.fname
-        for e in fontManager.ttflist
-        if e.style == "normal" and not _BLANK.search(e.name)
-    }
+    others: dict[str, list[str]] = {}
+    for e in fontManager.ttflist:
+        if e.style == "normal" and not _BLANK.search(e.name):
+            others.setdefault(e.name, []).append(e.fname)
     while missing:
         best, found = "", frozenset[str]()
-        for name, path in others.items():
-            has = missing & _letters(path)
+        for name, paths in others.items():
+            # in every weight, since text is drawn bold too
+            has = missing.intersection(*map(_letters, paths))
             if len(has) > len(found):
                 best, found = name, has
             if found == missing:

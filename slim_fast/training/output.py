@@ -18,16 +18,17 @@ class _StdoutHandler(logging.Handler):
 @contextmanager
 def progress_shown() -> Iterator[None]:
     """Show `logger` on stdout, and the monitor on stderr; without it runs are silent."""
-    handler, before = _StdoutHandler(), (logger.level, logger.propagate)
+    handler, before = _StdoutHandler(), (logger.level, logger.propagate, logger.disabled)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # a user's own handlers would show it twice
+    logger.disabled = False  # logging.config silences all loggers that it does not name
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
-        logger.propagate = before[1]
+        logger.propagate, logger.disabled = before[1:]
 
 
 def show_batches(batches: Sequence[int]) -> Iterable[int]:

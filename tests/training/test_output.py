@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slim_fast.command import PipeSafeStream, pipe_safe_output
+from slim_fast.training.output import logger, progress_shown
 
 
 def test_run_whose_reader_leaves(
@@ -28,6 +29,17 @@ def test_run_whose_reader_leaves(
     os.close(writing)
     assert process.wait(60) == 0
     assert same(outcome(tmp_path / "run"), uninterrupted)
+
+
+def test_progress_is_shown_though_another_library_disabled_all_loggers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what logging.config does to the loggers that it does not name
+    monkeypatch.setattr(logger, "disabled", True)
+    with progress_shown():
+        logger.info("step 1")
+    assert capsys.readouterr().out == "step 1\n"
+    assert logger.disabled
 
 
 def test_full_disk_loses_words_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
