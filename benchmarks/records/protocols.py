@@ -7,13 +7,9 @@ from typing import Any
 
 from benchmarks.markdown import markdown_table
 from benchmarks.records.accuracies import load_summaries
+from slim_fast.evaluation.protocols.results import format_cell
+from slim_fast.evaluation.protocols.task import SOURCES
 
-SOURCES = {
-    "learned": "pre-trained",
-    "from_scratch": "from scratch",
-    "random_encoder": "random encoder",
-    "coordinates": "coordinates",
-}
 METRICS = {"knn": "1-NN", "linear": "logistic regression"}
 
 
@@ -36,7 +32,7 @@ def describe_run(record: dict[str, Any]) -> str:
         f"{record['date']}."
     )
     rows = [
-        [name, *(_cell(figures.get(source)) for source in SOURCES)]
+        [name, *(format_cell(figures.get(source)) for source in SOURCES)]
         for protocol in protocols.values()
         for name, figures in protocol["figures"].items()
     ]
@@ -54,7 +50,7 @@ def shipped_table(folder: Path) -> str:
     for name, record in load_summaries(folder):
         figures = record["figures"]["1-NN"]
         shown = ("learned", "random_encoder", "coordinates")
-        rows.append([record["run"], name, *(_cell(figures[source]) for source in shown)])
+        rows.append([record["run"], name, *(format_cell(figures[source]) for source in shown)])
     head = ["encoder", "recordings", "1-NN", "random encoder", "coordinates"]
     return markdown_table(head, rows, left=2) if rows else ""
 
@@ -71,10 +67,3 @@ def settings_tables(folder: Path) -> str:
         about = f"At most {trial['samples']:,} samples, commit {trial['commit']}."
         parts.append(f"**{trial['title']}.** {about}\n\n{table}")
     return "\n\n".join(parts)
-
-
-def _cell(figure: dict[str, Any] | None) -> str:
-    if figure is None:
-        return "–"
-    spread = f" ± {100 * figure['std']:.1f}" if len(figure["values"]) > 1 else ""
-    return f"{100 * figure['mean']:.1f}{spread}"

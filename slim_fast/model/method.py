@@ -1,5 +1,6 @@
 """What the trainer asks of a method that pre-trains an encoder."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class Schedules(Protocol):
     def prototypes_frozen(self) -> bool: ...
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A loss of views, the networks that learn from it, and the encoder that comes out."""
 
     encoder_name: ClassVar[str]
@@ -39,9 +40,9 @@ class Method(nn.Module):
         assert isinstance(encoder, Encoder)
         return encoder
 
+    @abstractmethod
     def losses(self, views: ViewBatch, now: Schedules) -> dict[str, Tensor]:
         """Scalars of a batch of views: "loss", and the terms it is the sum of, if several."""
-        raise NotImplementedError
 
     def before_update(self, now: Schedules) -> None:
         """Change the gradients of a step before they are clipped."""

@@ -140,6 +140,12 @@ class PretrainConfig:
                 f"model.encoder.patch_frames={patch}: must be {PATCH_FRAMES}, for which masks are "
                 "drawn."
             )
+        window = self.model.encoder.window
+        if window not in (type(self.model.encoder).window, self.views.window):
+            raise UserError(
+                f"model.encoder.window={window}: an encoder is evaluated at the frames that it is "
+                "trained with: set views.window instead."
+            )
         self._check_method()
 
     def _check_method(self) -> None:

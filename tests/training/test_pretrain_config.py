@@ -286,3 +286,10 @@ def test_config_file_that_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(128, 256)))
     with pytest.raises(UserError, match="configuration file is no text: give a YAML file"):
         pretrain.parse(["--config", str(path)])
+
+
+def test_an_encoder_has_the_frames_of_its_global_views() -> None:
+    words = ["--preset", "small", "--data", "c", "--model.encoder.window"]
+    assert pretrain.parse([*words, "32"]).views.window == 32
+    with pytest.raises(UserError, match=r"model\.encoder\.window=16: .* set views\.window"):
+        pretrain.parse([*words, "16"])
