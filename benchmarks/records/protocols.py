@@ -10,7 +10,13 @@ from benchmarks.records.accuracies import load_summaries
 from slim_fast.evaluation.protocols.results import format_cell
 from slim_fast.evaluation.protocols.task import SOURCES
 
-METRICS = {"knn": "1-NN", "linear": "logistic regression"}
+METRICS = {
+    "knn": "1-NN",
+    "linear": "logistic regression",
+    "parts_knn": "1-NN, body parts, whitened",
+    "parts_linear": "logistic regression, body parts",
+    "seconds": "minutes",
+}
 
 
 def protocol_tables(folder: Path) -> str:
@@ -56,14 +62,18 @@ def shipped_table(folder: Path) -> str:
 
 
 def settings_tables(folder: Path) -> str:
-    """Markdown: a title and a table of each trial of settings; "" without trials."""
+    """Markdown: what was tried, the command and a table of each trial; "" without trials."""
     parts = []
     for _, trial in load_summaries(folder):
-        metrics = [name for name in METRICS if name in trial["rows"][0]]
-        rows = [
-            [row["settings"], *(f"{row[name]:.1f}" for name in metrics)] for row in trial["rows"]
-        ]
-        table = markdown_table(["settings", *(METRICS[name] for name in metrics)], rows, left=1)
-        about = f"At most {trial['samples']:,} samples, commit {trial['commit']}."
-        parts.append(f"**{trial['title']}.** {about}\n\n{table}")
+        rows = [[row["settings"], *(_cell(row, name) for name in METRICS)] for row in trial["rows"]]
+        table = markdown_table(["settings", *METRICS.values()], rows, left=1)
+        about = f"Common to all: `{' '.join(trial['common'])}`; {trial['processor']}, commit "
+        command = f"```sh\n{trial['command']}\n```"
+        parts.append(f"**{trial['title']}.** {about}{trial['commit']}.\n\n{command}\n\n{table}")
     return "\n\n".join(parts)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if name not in row:
+        return "–"
+    return f"{row[name] / 60:.1f}" if name == "seconds" else f"{row[name]:.1f}"

@@ -49,7 +49,7 @@ EVERYWHERE = {(kernel, str(device)) for kernel in LAUNCHES for device in DEVICES
 
 
 def test_a_sample_of_the_launches_is_sound():
-    assert compiled_rows("--sample") == EVERYWHERE
+    assert compiled_rows("--sample") == {(case.kernel, str(case.architecture)) for case in sample()}
 
 
 def test_every_launch_is_sound(pytestconfig):
@@ -61,7 +61,9 @@ def test_every_launch_is_sound(pytestconfig):
 def test_the_sample_varies():
     chosen = sample()
     assert chosen == sample()
-    assert len(chosen) == len(EVERYWHERE)
+    assert 3 * len(chosen) >= len(EVERYWHERE) - len(LAUNCHES)
+    assert {case.kernel for case in chosen} == set(LAUNCHES)
+    assert {case.architecture for case in chosen} == set(DEVICES)
     for flag in ("VISIBLE", "NORM", "RESIDUAL", "NORMED", "MASK", "INDEX", "BIAS", "SAME", "OTHER"):
         assert {c.constants[flag] for c in chosen if flag in c.constants} == {True, False}
     assert {case.constants["D"] for case in chosen if "D" in case.constants} == {

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     extent.add_argument(
         "--sample",
         action="store_true",
-        help="of each kernel on each device one case; with --run each problem in one dtype",
+        help="of each kernel on every third device one case; with --run each problem in one dtype",
     )
     parser.add_argument(
         "--run",

@@ -191,17 +191,18 @@ def _case(
 
 
 def sample() -> list[Case]:
-    """One case of each kernel on each device, always the same, with other constants and types each
-    time; small sizes, which are compiled faster, more often than large ones.
+    """One case of each kernel on every third device, always the same, with other constants and
+    types each time; small sizes, which are compiled faster, more often than large ones.
     """
     groups: dict[tuple[str, Architecture], list[Case]] = {}
     for case in cases(every=True):
         groups.setdefault((case.kernel, case.architecture), []).append(case)
+    kernels, devices = (list(dict.fromkeys(column)) for column in zip(*groups, strict=True))
     chosen = []
-    for number, group in enumerate(groups.values()):
-        group.sort(
-            key=lambda case: case.constants.get("D", 0)
-        )  # as they come among those of one size
-        place = 0.618 * number % 1  # steps by the golden ratio are spread evenly
-        chosen.append(group[int(place**2 * len(group))])
+    for (kernel, device), group in groups.items():
+        # the next kernel is compiled for the next devices
+        if (kernels.index(kernel) + devices.index(device)) % 3 == 0:
+            group.sort(key=lambda case: case.constants.get("D", 0))  # else in their order
+            place = 0.618 * (len(chosen) + 1) % 1  # steps by the golden ratio are spread evenly
+            chosen.append(group[int(place**2 * len(group))])
     return chosen
