@@ -1,13 +1,13 @@
 """The record of an ablation, table.json, and its table as text, table.md."""
 
 import json
-import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from slim_fast.ablation.rows import ABLATIONS
 from slim_fast.errors import UserError
+from slim_fast.evaluation.protocols.results import format_cell, summarise_values
 from slim_fast.training.config import find_differences
 from slim_fast.training.folder import CONFIG, read_json_object
 from slim_fast.writing import write_atomically
@@ -52,14 +52,8 @@ def add_run(
     """Put a finished run, with "seed", KEYS and its machine, into its row, and the row's spread."""
     runs = [*record["rows"].get(row, {}).get("runs", ()), dict(run)]
     runs.sort(key=lambda run: run["seed"])
-    figures = {key: summarise([run[key] for run in runs]) for key in KEYS}
+    figures = {key: summarise_values([run[key] for run in runs]) for key in KEYS}
     record["rows"][row] = {"changes": changes, "figures": figures, "runs": runs}
-
-
-def summarise(values: list[float]) -> dict[str, float]:
-    """Mean and the sample's standard deviation (0 of one value)."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": deviation, "values": len(values)}
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -75,23 +69,20 @@ def format_table(record: Mapping[str, Any]) -> str:
     rows = {row: record["rows"][row] for row in known if row in record["rows"]}
     lines = [["", *(f"{title} (%)" for title in FIGURES.values()), "seeds"]]
     for row, entry in rows.items():
-        cells = [_format_figure(entry["figures"][key]) for key in FIGURES]
+        cells = [_format_values(run[key] for run in entry["runs"]) for key in FIGURES]
         lines.append([f"{row}: {known[row][1]}", *cells, str(len(entry["runs"]))])
     seeds = {run["seed"]: run for entry in rows.values() for run in entry["runs"]}
     for control, title in CONTROLS.items():  # which the rows have in common
-        figures = [
-            summarise([run[f"{key}_{control}"] for run in seeds.values()]) for key in FIGURES
-        ]
-        lines.append([title, *map(_format_figure, figures), str(len(seeds))])
+        cells = [_format_values(r[f"{key}_{control}"] for r in seeds.values()) for key in FIGURES]
+        lines.append([title, *cells, str(len(seeds))])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
     padded.insert(1, ["-" * widths[0], *(f"{'-' * (width - 1)}:" for width in widths[1:])])
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _format_figure(figure: Mapping[str, float]) -> str:
-    spread = f" ± {100 * figure['std']:.1f}" if figure["values"] > 1 else ""
-    return f"{100 * figure['mean']:.1f}{spread}"
+def _format_values(values: Iterable[float]) -> str:
+    return format_cell(summarise_values(list(values)))
 
 
 def format_page(record: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,17 @@ from slim_fast.writing import write_atomically
 
 
 def summarise(figures: Figures) -> dict[str, dict[str, dict[str, Any]]]:
-    """Row -> source -> {"mean", "std", "values"}, shares of 1; std is the sample's, 0 of one."""
+    """Row -> source -> `summarise_values`, shares of 1."""
     return {
-        row: {
-            source: {
-                "mean": statistics.fmean(values),
-                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-                "values": values,
-            }
-            for source, values in by_source.items()
-        }
+        row: {source: summarise_values(values) for source, values in by_source.items()}
         for row, by_source in figures.rows.items()
     }
+
+
+def summarise_values(values: Sequence[float]) -> dict[str, Any]:
+    """{"mean", "std", "values"}; std is the sample's, 0 of one."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
 
 
 def format_table(protocols: Mapping[str, Figures]) -> str:
@@ -43,7 +42,7 @@ def format_table(protocols: Mapping[str, Figures]) -> str:
 
 
 def format_cell(value: Mapping[str, Any] | None) -> str:
-    """An entry of `summarise` in per cent; a dash for None."""
+    """What `summarise_values` gave, in per cent; a dash for None."""
     if value is None:
         return "–"
     deviation = f" ± {100 * value['std']:.1f}" if len(value["values"]) > 1 else ""
