@@ -3,9 +3,14 @@
 At the optimum the result depends neither on the number of threads nor on the order of rows.
 """
 
+import warnings
+from math import inf, log
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from slim_fast.errors import UserError
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 MAX_NEWTON_STEPS, MAX_CG_STEPS = 100, 1000
@@ -13,6 +18,7 @@ MAX_NEWTON_STEPS, MAX_CG_STEPS = 100, 1000
 # sum to zero, so that their largest logit is never negative.
 ABSENT_BIAS = -20.0
 _TIE = 1e-6  # logits that differ by less are equal
+_ROUNDING = 1e-14  # of the objective, relative
 
 
 def compute_linear_accuracy(
@@ -34,7 +40,10 @@ def fit_linear_head(
 
     Returns: weight (classes, D) and bias (classes,), float64, for features that are not
     standardised, and the weight decay.
+    Raises: UserError when a feature is infinite or no number.
     """
+    if not train.isfinite().all():
+        raise UserError("Features are infinite or no numbers: the encoder's weights are damaged.")
     train = train.double()
     mean, std = train.mean(0), train.std(0, correction=0)
     # a feature that is constant but for rounding must not be scaled up to noise
@@ -53,13 +62,16 @@ def fit_linear_head(
     basis = basis @ principal
     x, rest = x @ principal, ~held_out
     correct, start = dict.fromkeys(DECAYS, 0), None
+    starts: dict[float, tuple[Tensor, Tensor]] = {}
     if held_out.any() and rest.any():
         # the strongest decay converges fastest, and each fit starts from the one before
         for decay in sorted(DECAYS, reverse=True):
-            weight, bias = start = _fit(x[rest], labels[rest], classes, decay, start)
+            weight, bias = start = starts[decay] = _fit(
+                x[rest], labels[rest], classes, decay, start
+            )
             correct[decay] = _count_correct(x[held_out] @ weight.t() + bias, labels[held_out])
     decay = max(sorted(DECAYS), key=correct.__getitem__)
-    weight, bias = _fit(x, labels, classes, decay, start)
+    weight, bias = _fit(x, labels, classes, decay, starts.get(decay))
     weight = weight @ basis.t() / std
     return weight, bias - weight @ mean, decay
 
@@ -93,24 +105,32 @@ def _fit(
     decays[-1] = 0
     one_hot, squares = F.one_hot(target).to(x), x.square()
 
-    def probabilities_and_gradient(w: Tensor) -> tuple[Tensor, Tensor]:
-        p = (x @ w.t()).softmax(1)
-        return p, (p - one_hot).t() @ x / len(x) + decays * w
+    def objective(w: Tensor, logits: Tensor) -> float:
+        return (F.cross_entropy(logits, target) + decays @ w.square().sum(0) / 2).item()
 
-    p, gradient = probabilities_and_gradient(w)
+    logits = x @ w.t()
+    value, previous, falls = objective(w, logits), inf, True
+    if value > log(len(present)):  # a start that is worse than none: Newton's steps have no bounds
+        w, logits, value = w * 0, logits * 0, log(len(present))
     for _ in range(MAX_NEWTON_STEPS):
-        norm, length = gradient.norm(), 1.0
-        if norm <= 1e-8 * decay:
+        p = logits.softmax(1)
+        gradient = (p - one_hot).t() @ x / len(x) + decays * w
+        norm = gradient.norm().item()
+        if norm <= 1e-8 * decay or (norm >= previous and not falls):
             break
         step = _newton_step(x, squares, p, decays, gradient)
-        while True:  # halve the step until the gradient becomes smaller
-            p, gradient = probabilities_and_gradient(w + length * step)
-            if gradient.norm() < (1 - 1e-4 * length) * norm or length < 1e-4:
+        slope, length, before = (gradient * step).sum().item(), 1.0, value
+        # Where all probabilities are 0 or 1 the Hessian is nearly singular and the step has no
+        # bounds: halve it until the objective falls, which it does along a step of convex problems.
+        while True:
+            logits = x @ (w + length * step).t()
+            value = objective(w + length * step, logits)
+            if value <= before + 1e-4 * length * slope + _ROUNDING * before or length < 1e-30:
                 break
             length /= 2
-        if gradient.norm() >= norm:  # rounding
-            break
-        w = w + length * step
+        w, previous, falls = w + length * step, norm, value < before - _ROUNDING * before
+    else:
+        warnings.warn(f"not at the optimum after {MAX_NEWTON_STEPS} Newton steps", stacklevel=3)
     w[:, -1] -= w[:, -1].mean()
     weight, bias = x.new_zeros(classes, x.shape[1] - 1), x.new_full((classes,), ABSENT_BIAS)
     weight[present], bias[present] = w[:, :-1], w[:, -1]

@@ -5,8 +5,10 @@ test rows.
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from slim_fast.errors import UserError
 from slim_fast.evaluation import linear
 from slim_fast.evaluation.linear import DECAYS, compute_linear_accuracy, fit_linear_head
 
@@ -217,3 +219,32 @@ def test_a_class_without_training_rows_is_never_chosen():
     train, labels = torch.randn(40, 6), torch.arange(40) % 2 * 2
     weight, bias, _ = fit_linear_head(train, labels, torch.arange(40) % 5 == 0, 4)
     assert set((train.double() @ weight.t() + bias).argmax(1).tolist()) <= {0, 2}
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_every_start_leads_to_the_optimum(decay, scale):
+    """Also one at which all probabilities are 0 or 1, where Newton's step has no bounds."""
+    rows, labels = blobs(120, 8, 6, 4.0)
+    x = (rows - rows.mean(0)).double() / rows.double().std(0, correction=0)
+    weight, bias = linear._fit(x, labels, 6, decay)
+    start = scale * torch.randn(6, 8, dtype=torch.float64), scale * torch.randn(6).double()
+    again = linear._fit(x, labels, 6, decay, start)
+    torch.testing.assert_close(again, (weight, bias), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_it_agrees_with_scikit_learn(decay):
+    rows, labels = blobs(150, 10, 5, 9.0)
+    x = (rows - rows.mean(0)).double() / rows.double().std(0, correction=0)
+    weight, bias = linear._fit(x, labels, 5, decay)
+    theirs = LogisticRegression(C=1 / (decay * len(x)), tol=1e-10, max_iter=10_000).fit(x, labels)
+    torch.testing.assert_close(weight, torch.from_numpy(theirs.coef_), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(bias, torch.from_numpy(theirs.intercept_), rtol=1e-3, atol=1e-4)
+
+
+def test_features_that_are_no_numbers_are_refused():
+    train, labels = blobs(20, 3, 2, 1.0)
+    train[3, 1] = float("nan")
+    with pytest.raises(UserError, match="no numbers"):
+        fit_linear_head(train, labels, held_out(20), 2)
