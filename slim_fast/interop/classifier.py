@@ -12,10 +12,9 @@ from typing_extensions import Self
 from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError
 from slim_fast.interop.aliases import accept_aliases
-from slim_fast.interop.checkpoints.hub import split_name
 from slim_fast.interop.checkpoints.model_card import TRAINING
-from slim_fast.interop.checkpoints.probes import add_probe, probe_patterns
-from slim_fast.interop.checkpoints.read import Checkpoint, read_checkpoint
+from slim_fast.interop.checkpoints.probes import read_with_probe
+from slim_fast.interop.checkpoints.read import Checkpoint
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.model.encoder import EncoderConfig
 from slim_fast.model.files import CLASSES
@@ -187,16 +186,13 @@ class SLiMClassifier(SLiMEncoder):
         Raises: UserError as `SLiMEncoder.from_pretrained`, without probes, and for probes that do
         not fit.
         """
-        if probe is None:
-            if probes is not None or labelled is not None:
-                raise UserError('probes and labelled choose a probe: pass probe="best" too.')
-            place = (subfolder, revision, cache_dir, token)
-            return super().from_pretrained(repo_id_or_path, *place, **options)
-        _, inside = split_name(str(repo_id_or_path), subfolder)
-        more = probe_patterns(inside) if probes is None else []
-        checkpoint = read_checkpoint(repo_id_or_path, subfolder, revision, cache_dir, token, more)
-        checkpoint = add_probe(checkpoint, probe, probes, labelled, inside)
-        return super().from_pretrained(checkpoint, **options)
+        place = (subfolder, revision, cache_dir, token)
+        if probe is not None:
+            checkpoint = read_with_probe(repo_id_or_path, probe, probes, labelled, *place)
+            return super().from_pretrained(checkpoint, **options)
+        if probes is not None or labelled is not None:
+            raise UserError('probes and labelled choose a probe: pass probe="best" too.')
+        return super().from_pretrained(repo_id_or_path, *place, **options)
 
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, **options: Any) -> Self:

@@ -52,6 +52,16 @@ def test_a_cache_becomes_a_table(cache, run_folder, capsys):
     assert json.loads(str(found["about"]))["frames"] == 32
 
 
+def test_features_of_streams_stand_side_by_side(cache, run_folder):
+    both = table(run_folder, "--data", cache.path, "--stream", "joint,bone")
+    bone = table(run_folder, "--data", cache.path, "--stream", "bone")
+    assert both["features"].shape[1] == 64
+    np.testing.assert_array_equal(both["features"][:, 32:], bone["features"])
+    norms = np.linalg.norm(both["retrieval"].reshape(len(cache), 2, -1), axis=2)
+    np.testing.assert_allclose(norms, 1, rtol=1e-5)
+    assert json.loads(str(both["about"]))["streams"] == ["joint", "bone"]
+
+
 def test_files_become_the_same_rows(cache, run_folder, tmp_path):
     """.npy files and an npz of the same clips; and preprocess gives the encoder the same."""
     clips = [cache.clip(i) for i in range(3)]

@@ -18,7 +18,8 @@ from slim_fast.evaluation.features import extract_features
 from slim_fast.evaluation.grid.classifiers import Choice, Grid, find_best
 from slim_fast.evaluation.grid.files import SavedGrid, load_grid, name_classifier
 from slim_fast.evaluation.probe import check_encoder_fits
-from slim_fast.interop.checkpoints.read import Checkpoint
+from slim_fast.interop.checkpoints.hub import split_name
+from slim_fast.interop.checkpoints.read import Checkpoint, read_checkpoint
 from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import CLASSES
 
@@ -32,6 +33,24 @@ def probe_patterns(subfolder: str | None) -> list[str]:
     """Where a repository may hold the probes of the encoder in its subfolder."""
     inside = (subfolder or "").strip("/")
     return [*([f"{inside}/{FOLDER}/*.pth"] if inside else []), f"{FOLDER}/*.pth"]
+
+
+def read_with_probe(
+    source: str | Path | Checkpoint,
+    probe: str,
+    file: str | Path | None = None,
+    labelled: str | Path | ClipCache | None = None,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> Checkpoint:
+    """`read_checkpoint` of an encoder with a probe as its head. See `add_probe`."""
+    name = "" if isinstance(source, Checkpoint) else str(source)
+    _, inside = split_name(name, subfolder)
+    more = probe_patterns(inside) if file is None else []
+    checkpoint = read_checkpoint(source, subfolder, revision, cache_dir, token, more)
+    return add_probe(checkpoint, probe, file, labelled, inside)
 
 
 def add_probe(

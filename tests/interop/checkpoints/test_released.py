@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from slim_fast import SLiMClassifier, SLiMEncoder, UserError
+from slim_fast.__main__ import main
 from slim_fast.data import CacheWriter, ClipCache
 from slim_fast.data.clips import Clip
 from slim_fast.data.readers.ntu import ACTIONS
@@ -217,13 +218,29 @@ def test_the_documentations_example_runs_as_it_stands(server, tmp_path, page):
         assert done.stdout == "('drink water', 'eat meal', 'brush teeth')\n"
 
 
+def test_commands_take_a_probe(server, folder, tmp_path, capsys, monkeypatch):
+    server.put(REPOSITORY, folder.parent)
+    monkeypatch.chdir(tmp_path)
+    command = ["export", f"{REPOSITORY}/{SUBFOLDER}", "--to", "torch-export", "--no-check"]
+    assert main([*command, "--probe", NAME]) == 0
+    assert "(B, 60)" in capsys.readouterr().out
+    assert main([*command, "--probe", "bst"]) == 2
+    assert "holds no probe 'bst'" in capsys.readouterr().err
+
+
 def test_a_run_keeps_its_probes(tmp_path, encoder, cache):
     """What `evaluate linear` leaves is found, with the classes of the clips it was trained on."""
     encoder.save_pretrained(tmp_path / "run" / "encoder")
-    from slim_fast import evaluate
-
-    command = ["linear", str(tmp_path / "run"), "--data", str(cache.path), "--seeds", "1"]
-    assert evaluate.main([*command, "--iterations", "3"]) == 0
+    command = [
+        "evaluate",
+        "linear",
+        str(tmp_path / "run"),
+        "--data",
+        str(cache.path),
+        "--seeds",
+        "1",
+    ]
+    assert main([*command, "--iterations", "3", "--seeds", "1"]) == 0
     classifier = SLiMClassifier.from_pretrained(tmp_path / "run", probe="best")
     assert classifier.class_names == cache.classes
     grid, _, chosen = load_grid(tmp_path / "run/evaluation/cache/linear.pth", 32, 5)
