@@ -1,6 +1,6 @@
 """python examples/onnx_inference.py encoder.onnx clip.npy [outputs.npz]: a clip (T, V, C[, M]) in
-metres through an exported encoder or classifier, with numpy and onnxruntime alone. As in
-slim_fast's evaluation it becomes 64 frames of its middle 95 %, or interpolated ones if shorter."""
+metres through an exported encoder or classifier, with numpy and onnxruntime alone. As by
+slim_fast.preprocess it becomes 64 frames of its middle 95 %, or interpolated ones if shorter."""
 
 import json
 import sys
@@ -13,16 +13,16 @@ if len(sys.argv) not in (3, 4):
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 about = session.get_modelmeta().custom_metadata_map
 topology, dims = json.loads(about["topology"]), len(about["channels"].rstrip("c"))
+window = int(about.get("window", 64))  # frames
 centre = topology["joints"].index(topology["centre"]) if isinstance(topology, dict) else 0
-clip = np.load(sys.argv[2])
-clip = np.asarray(clip if isinstance(clip, np.ndarray) else clip[clip.files[0]], np.float32)
-clip = clip.reshape(*clip.shape[:3], -1)  # (T, V, C, M)
+clip = clip[clip.files[0]] if hasattr(clip := np.load(sys.argv[2]), "files") else clip
+clip = np.asarray(clip, np.float32).reshape(*clip.shape[:3], -1)  # (T, V, C, M)
 detected = np.isfinite(clip).all(2) & clip[:, :, :dims].any(2) & (clip[:, :, dims:] > 0).all(2)
 order = np.argsort(-detected.any(1).sum(0), kind="stable")  # who is detected longest comes first
 clip = np.where(detected[:, :, None], clip, 0)[detected.any((1, 2))][..., order]
-time = np.clip((np.arange(64) + 0.5) * len(clip) / 64 - 0.5, 0, len(clip) - 1)
-if len(clip) > 64:
-    time = len(clip) // 40 + np.arange(64) * max(len(clip) * 19 // 20, 64) // 64
+time = np.clip((np.arange(window) + 0.5) * len(clip) / window - 0.5, 0, len(clip) - 1)
+if len(clip) > window:
+    time = len(clip) // 40 + np.arange(window) * max(len(clip) * 19 // 20, window) // window
 lower, upper = clip[time.astype(int)], clip[np.minimum(time.astype(int) + 1, len(clip) - 1)]
 valid = [x[:, :, :dims].any(2, keepdims=True) for x in (lower, upper)]
 between = lower + (time % 1).astype(np.float32)[:, None, None, None] * (upper - lower)

@@ -7,14 +7,16 @@ if TYPE_CHECKING:
     from slim_fast.interop.classifier import SLiMClassifier
     from slim_fast.interop.encoder import SLiMEncoder
     from slim_fast.pretrain import TrainingResult, train
+    from slim_fast.views.preprocess import preprocess
 
 __version__ = "0.1.0"
-__all__ = ["SLiMClassifier", "SLiMEncoder", "TrainingResult", "UserError", "train"]
+__all__ = ["SLiMClassifier", "SLiMEncoder", "TrainingResult", "UserError", "preprocess", "train"]
 _HOMES = {
     "SLiMEncoder": "interop.encoder",
     "SLiMClassifier": "interop.classifier",
     "TrainingResult": "pretrain",
     "UserError": "errors",
+    "preprocess": "views.preprocess",
     "train": "pretrain",
 }
 

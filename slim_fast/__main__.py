@@ -11,10 +11,12 @@ from slim_fast.errors import program_name
 COMMANDS = {
     "pretrain": ("slim_fast.pretrain", "train an encoder on skeleton clips"),
     "evaluate": ("slim_fast.evaluate", "accuracy of an encoder, frozen and fine-tuned"),
+    "features": ("slim_fast.features", "an encoder's features of clips, as a table"),
     "ablate": ("slim_fast.ablate", "the paper's ablations, as a table with its spread"),
     "report": ("slim_fast.report", "what a run has learned, as a page of moving skeletons"),
     "export": ("slim_fast.export", "write an encoder or classifier as ONNX or torch.export"),
     "stream": ("slim_fast.stream", "play a recorded clip frame by frame, as a film"),
+    "weights": ("slim_fast.weights.cli", "check and describe pretrained weights"),
     "data": ("slim_fast.data.cli", "convert, inspect and generate data sets"),
 }
 

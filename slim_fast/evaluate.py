@@ -30,6 +30,7 @@ from slim_fast.evaluation.protocols import (
     evaluate_semi,
     evaluate_transfer,
 )
+from slim_fast.evaluation.protocols.fusion import evaluate_fusion, with_stream
 from slim_fast.evaluation.protocols.linear import evaluate_saved_grid
 from slim_fast.evaluation.protocols.results import (
     default_folder,
@@ -40,6 +41,7 @@ from slim_fast.evaluation.protocols.results import (
 from slim_fast.evaluation.tuning.recipe import PUBLISHED_BATCH, TuningRecipe, published_semi
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.interop.transfer import match_to_cache
+from slim_fast.model.streams import parse_streams
 from slim_fast.training.machine import choose_device
 from slim_fast.training.threads import ThreadAdapter
 
@@ -51,6 +53,7 @@ PROTOCOLS = {
     "transfer": "finetune, 1-NN and logistic regression on clips of another data set, whose joints "
     "are matched by name",
 }
+FUSED = ("knn", "linear")
 ALL = ("knn", "linear", "semi", "finetune")
 _RECIPE = TuningRecipe()
 
@@ -99,6 +102,11 @@ def build_parser() -> CommandParser:
         help="how semi draws labels: of every class alike, at least one; or of all clips together",
     )
     _add_tuning_options(parser)
+    stream = "streams that RUN reads, of joint,bone,motion; by default what it was trained on. "
+    stream += "Several are evaluated by knn or linear, alone and fused late: their scores are added"
+    parser.add_argument("--stream", type=str, help=stream)
+    fuse = "encoders to fuse with it, each of the stream that it was trained on"
+    parser.add_argument("--fuse", type=str, nargs="+", default=[], metavar="RUN", help=fuse)
     parts = (
         "knn and linear also read the mean patches of every body part at every time, which tell "
         "more on small data sets and take more memory"
@@ -165,20 +173,26 @@ def run(options: Namespace) -> None:
         semi_recipe=semi if is_published else None,
         parts=options.parts,
     )
-    encoder = SLiMEncoder.from_pretrained(options.run).to(choose_device(options.device))
     cache = ClipCache.open(options.data)
-    match = options.match_joints or options.what == "transfer"
-    encoder = match_to_cache(encoder, cache, match)
+    encoders = open_encoders(options, cache)
+    encoder = next(iter(encoders.values()))
     out = options.out or default_folder(options.run)
     files = FeatureFiles(out / "features", cache, options.people)
     threads = ThreadAdapter(fixed=False, report=lambda _: None)
-    task = Task(encoder, cache, files, options.split, partial(show_steps, threads))
+    tasks = {
+        name: Task(one, cache, files, options.split, partial(show_steps, threads))
+        for name, one in encoders.items()
+    }
+    task = tasks[next(iter(tasks))]
     names = ALL if options.what == "all" else (options.what,)
     results = {}
     folder = out / (cache.path.resolve().stem + (f"-{options.split}" if options.split else ""))
     for name in names:
         begin = time.perf_counter()
-        figures = _evaluate(name, task, settings, options, folder)
+        if len(tasks) > 1:
+            figures = evaluate_fusion(tasks, settings, name)
+        else:
+            figures = _evaluate(name, task, settings, options, folder)
         results[name] = figures
         about = {
             "protocol": name,
@@ -189,6 +203,7 @@ def run(options: Namespace) -> None:
             "split": options.split or next(iter(cache.splits)),
             "clips": [len(task.train), len(task.test)],
             "classes": list(cache.classes),
+            "streams": list(encoders),
             "settings": {**asdict(settings), "people": options.people},
             "seconds": round(time.perf_counter() - begin, 1),
             "device": str(encoder.pos_embed.device),
@@ -202,6 +217,33 @@ def run(options: Namespace) -> None:
     else:
         print(format_table(results))
         print(f"Results in {folder}.")
+
+
+def open_encoders(options: Namespace, cache: ClipCache) -> dict[str, SLiMEncoder]:
+    """The encoders to evaluate by the streams that they read; one, unless they are fused.
+
+    Raises: UserError for streams that are unknown, or not fused by the protocol, and encoders that
+    do not fit the cache.
+    """
+    match, device = (
+        options.match_joints or options.what == "transfer",
+        choose_device(options.device),
+    )
+    runs = [
+        match_to_cache(SLiMEncoder.from_pretrained(run).to(device), cache, match)
+        for run in (options.run, *options.fuse)
+    ]
+    streams = parse_streams(options.stream) if options.stream else (runs[0].config.stream,)
+    found = {str(stream): with_stream(runs[0], stream) for stream in streams}
+    for run, encoder in zip(options.fuse, runs[1:], strict=True):
+        stream = str(encoder.config.stream)
+        found[f"{stream} of {run}" if stream in found else stream] = encoder
+    if len(found) > 1 and options.what not in FUSED:
+        raise UserError(
+            f"Several streams are fused by {' and '.join(FUSED)}: choose one of these, or one "
+            "stream."
+        )
+    return found
 
 
 def _evaluate(

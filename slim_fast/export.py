@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from slim_fast.command import CommandParser, run_command, run_process
 from slim_fast.errors import UserError, program_name
+from slim_fast.interop.checkpoints.probes import read_with_probe
 from slim_fast.interop.checkpoints.read import read_checkpoint
 from slim_fast.interop.classifier import SLiMClassifier
 from slim_fast.interop.encoder import SLiMEncoder
@@ -31,6 +32,8 @@ def build_parser() -> CommandParser:
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
     opset = f"ONNX opset, {OPSET} by default; from 23 on attention is one operation"
     parser.add_argument("--opset", type=int, help=opset)
+    probe = "linear probe beside RUN that makes a classifier of it: best, or a classifier's name"
+    parser.add_argument("--probe", type=str, metavar="NAME", help=probe)
     joints = "carry the weights over by the joints' names to a topology, its name or .json file"
     parser.add_argument("--match-joints", type=str, metavar="SKELETON", help=joints)
     channels = "of --match-joints: xyz, xy, xyzc or xyc; the encoder's by default"
@@ -41,9 +44,9 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def load(source: str) -> SLiMEncoder:
-    """The classifier that `source` holds, or else its encoder."""
-    checkpoint = read_checkpoint(source)
+def load(source: str, probe: str | None = None) -> SLiMEncoder:
+    """The classifier that `source` holds, or makes with a probe, or else its encoder."""
+    checkpoint = read_with_probe(source, probe) if probe else read_checkpoint(source)
     kind = SLiMClassifier if "num_classes" in checkpoint.about.more else SLiMEncoder
     return kind.from_pretrained(checkpoint)
 
@@ -87,7 +90,7 @@ def run(options: Namespace) -> None:
         raise UserError("--opset is for --to onnx: leave it out.")
     if options.channels and not options.match_joints:
         raise UserError("--channels is for --match-joints: leave it out.")
-    model = load(options.run)
+    model = load(options.run, options.probe)
     if options.match_joints:
         model = model.to_skeleton(options.match_joints, options.channels)
     out, verify = options.out or default_out(options.run, model, options.to), not options.no_check

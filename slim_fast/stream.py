@@ -16,6 +16,7 @@ from slim_fast.data.cache import ClipCache
 from slim_fast.drawing.film import check_film, draw_film
 from slim_fast.errors import UserError, program_name
 from slim_fast.evaluation.probe import select_labelled_clips
+from slim_fast.interop.checkpoints.probes import read_with_probe
 from slim_fast.interop.checkpoints.read import read_checkpoint
 from slim_fast.interop.classifier import SLiMClassifier
 from slim_fast.interop.streaming import Prediction, Stream
@@ -38,6 +39,8 @@ def build_parser() -> CommandParser:
         "run", type=Path, metavar="RUN", help="a run's, an encoder's or a classifier's folder"
     )
     parser.add_cache_options("cache with the clip")
+    probe = "linear probe beside RUN that makes a classifier of it: best, or a classifier's name"
+    parser.add_argument("--probe", type=str, metavar="NAME", help=probe)
     clip = "the clip; the first labelled test clip by default"
     parser.add_argument("--clip", type=str, metavar="NAME_OR_NUMBER", help=clip)
     parser.add_argument(
@@ -109,7 +112,8 @@ def open_classifier(options: Namespace, cache: ClipCache) -> SLiMClassifier:
     Raises: UserError when it does not fit the cache.
     """
     device = choose_device(options.device)
-    checkpoint = read_checkpoint(options.run)
+    run, probe = options.run, options.probe
+    checkpoint = read_with_probe(run, probe) if probe else read_checkpoint(run)
     trained = "num_classes" in checkpoint.about.more
     classifier = SLiMClassifier.from_pretrained(checkpoint, num_classes=None if trained else 0)
     classifier = match_to_cache(classifier.to(device), cache, options.match_joints)

@@ -13,7 +13,7 @@ from slim_fast import __main__ as slim_fast_command
 from slim_fast.command import CommandParser
 
 PARSERS = {
-    **{name: () for name in ("ablate", "evaluate", "export", "stream")},
+    **{name: () for name in ("ablate", "evaluate", "export", "features", "stream")},
     "pretrain": ("demo",),
 }
 
@@ -33,6 +33,9 @@ def build(name: str) -> CommandParser:
         ("export run --to onx", "did you mean onnx?"),
         ("export run --to onnx --ops 18", "did you mean opset?"),
         ("stream run --data c --windw 16", "did you mean window?"),
+        ("features run --data c --peopl 2", "did you mean people?"),
+        ("weights verfy a", "did you mean verify?"),
+        ("weights verify a --manifst b", "did you mean manifest?"),
         ("data convrt a b", "did you mean convert?"),
         ("data convert a b --topolgy coco-17", "did you mean topology?"),
         ("data synthetic a --subject 3", "did you mean subjects?"),

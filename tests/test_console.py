@@ -33,6 +33,8 @@ COMMANDS = {
     "ablate": ("ablate", "objectives --data Ω --rows cl --seeds 1 --config Ω.yaml --out Ξ", "Ξ"),
     "evaluate": ("evaluate", "knn Ω-encoder --data Ω", ""),
     "report": ("report", "Ω-encoder --data Ω", "Ω"),
+    "features": ("features", "Ω-encoder --data Ω --out Ω.npz", "Ω"),
+    "weights": ("weights", "show Ω-encoder", "Ω"),
     "stream": ("stream", "Ω-encoder --data Ω --window 16 --out Ω.gif", WALKING),
     "export": ("export", "Ω-encoder --to torch-export --no-check", "Ω"),
     "a mistake": ("data", "inspect Φ", "Φ"),

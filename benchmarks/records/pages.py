@@ -17,7 +17,12 @@ from benchmarks.records.accuracies import accuracy_table, attention_table, trans
 from benchmarks.records.charts import CHARTS
 from benchmarks.records.headline import headline_table
 from benchmarks.records.machine import describe_machine
-from benchmarks.records.protocols import protocol_tables, settings_tables, shipped_table
+from benchmarks.records.protocols import (
+    protocol_tables,
+    settings_tables,
+    shipped_table,
+    streams_table,
+)
 from benchmarks.records.recorder import RESULTS, Result, newest, read
 from benchmarks.records.render import render_tables
 from benchmarks.records.tables import TABLES
@@ -80,6 +85,8 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "protocols": protocol_tables(results / "protocols"),
         "settings": settings_tables(results / "settings"),
         "shipped": shipped_table(results / "shipped"),
+        "streams": streams_table(results / "streams"),
+        "parts": shipped_table(results / "parts"),
         "transfer": transfer_table(results / "transfer"),
         "headline": headline_table(files, quick),
     }

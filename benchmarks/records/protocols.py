@@ -1,5 +1,6 @@
 """What `benchmarks.protocols` put on record, as tables: results/protocols/*.json; trials of
-settings, results/settings/*.json; and of the shipped encoders, results/shipped/*.json.
+settings, results/settings/*.json; and what `slim-fast evaluate` found of the shipped encoders,
+results/shipped/*.json, of streams, results/streams/*.json, and parts, results/parts/*.json.
 """
 
 from pathlib import Path
@@ -58,6 +59,22 @@ def shipped_table(folder: Path) -> str:
         shown = ("learned", "random_encoder", "coordinates")
         rows.append([record["run"], name, *(format_cell(figures[source]) for source in shown)])
     head = ["encoder", "recordings", "1-NN", "random encoder", "coordinates"]
+    return markdown_table(head, rows, left=2) if rows else ""
+
+
+def streams_table(folder: Path) -> str:
+    """Markdown: every stream alone, and all fused; "" without records.
+
+    The records are what `slim_fast.evaluate knn|linear --stream` writes, named after the recordings
+    and the protocol.
+    """
+    shown = ("learned", "random_encoder", "coordinates")
+    rows = [
+        [name.rpartition("-")[0], row, *(format_cell(figures[source]) for source in shown)]
+        for name, record in load_summaries(folder)
+        for row, figures in record["figures"].items()
+    ]
+    head = ["recordings", "streams", "learned", "random encoder", "coordinates"]
     return markdown_table(head, rows, left=2) if rows else ""
 
 

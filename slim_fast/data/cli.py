@@ -96,6 +96,18 @@ def topologies_command(args: Namespace) -> None:
         )
 
 
+def subset_command(args: Namespace) -> None:
+    """Write a cache of some joints of another."""
+    from slim_fast.data.cache import ClipCache
+    from slim_fast.data.subset import write_subset
+
+    cache = write_subset(ClipCache.open(args.cache), Path(args.out), args.joints, args.overwrite)
+    print(
+        f"{len(cache)} clips of {cache.topology.num_joints} joints "
+        f"({', '.join(cache.topology.joints)}) written to {args.out}"
+    )
+
+
 def synthetic_command(args: Namespace) -> None:
     """Generate synthetic actions."""
     from slim_fast.data.cache_writer import check_output_free
@@ -147,6 +159,16 @@ def build_parser() -> CommandParser:
         "--png", type=str, metavar="FILE", help="picture; CACHE/contact_sheet.png by default"
     )
 
+    subset = CommandParser()
+    subset.add_argument("cache", type=str, metavar="CACHE", help="folder of a cache")
+    subset.add_argument("out", type=str, metavar="OUT", help="folder of the new cache")
+    some = (
+        "upper-body, left-arm, right-arm, left-hand, right-hand, or names of joints, set apart by "
+    )
+    some += "commas"
+    subset.add_argument("--joints", type=str, required=True, help=some)
+    subset.add_argument("--overwrite", action="store_true", help="replace the cache that is at OUT")
+
     synthetic = CommandParser()
     synthetic.add_argument("out", type=str, metavar="OUT", help="folder of the cache")
     synthetic.add_argument(
@@ -168,6 +190,7 @@ def build_parser() -> CommandParser:
         "inspect", inspect, help="counts, lengths, units check and a picture of a cache"
     )
     commands.add_subcommand("topologies", CommandParser(), help="list the known skeletons")
+    commands.add_subcommand("subset", subset, help="write a cache of some joints of another")
     commands.add_subcommand("synthetic", synthetic, help="generate synthetic actions as a cache")
     return parser
 
@@ -176,6 +199,7 @@ COMMANDS = {
     "convert": convert_command,
     "inspect": inspect_command,
     "topologies": topologies_command,
+    "subset": subset_command,
     "synthetic": synthetic_command,
 }
 

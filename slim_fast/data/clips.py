@@ -24,6 +24,11 @@ def count_coordinates(channels: str) -> int:
     return len(channels.rstrip("c"))
 
 
+def default_channels(topology: Topology, numbers: int) -> str:
+    """What 2, 3 or 4 numbers a joint are: of 3 the last is a score on skeletons of images."""
+    return {2: "xy", 3: "xyc" if topology.up == "-y" else "xyz", 4: "xyzc"}[numbers]
+
+
 @dataclass
 class Clip:
     """One recording.

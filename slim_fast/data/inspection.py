@@ -11,13 +11,11 @@ import numpy as np
 
 from slim_fast.data.cache import ClipCache
 from slim_fast.data.clips import count_coordinates
+from slim_fast.data.units import explain_units, measure_extent
 from slim_fast.skeletons import Topology
 
 SAMPLE_CLIPS, SAMPLE_FRAMES = 256, 32
-PLAUSIBLE_METRES = (0.5, 3.0)  # extent of a body: a crouching child, an adult jumping with arms up
-UNITS = ((20.0, 300.0, "centimetres", 0.01), (300.0, 4000.0, "millimetres", 0.001))
 REPORT_WIDTH, MIN_NAME_WIDTH, MAX_CLASSES = 80, 20, 200  # columns, columns, rows of the table
-MAX_NORMALISED_EXTENT = 10.0  # half image heights; larger 2-D bodies are in pixels
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,12 @@ def measure_geometry(cache: ClipCache) -> Geometry:
         return Geometry(np.nan, np.nan, None, ())
     detected = np.isfinite(poses).all(axis=-1) & (poses != 0).any(axis=-1)  # (P, V)
     poses = np.where(detected[..., None], poses, np.nan)
-    extent = np.nanmax(poses, axis=1) - np.nanmin(poses, axis=1)  # (P, C)
     child, parent = np.array(topology.bones, int).reshape(-1, 2).T
     bones = np.linalg.norm(poses[:, child] - poses[:, parent], axis=-1)
     undetected = tuple(topology.joints[joint] for joint in np.flatnonzero(~detected.any(axis=0)))
     bone = float(np.median(bones[np.isfinite(bones)])) if np.isfinite(bones).any() else 0.0
-    return Geometry(
-        float(np.median(extent.max(axis=1))), bone, _upright_fraction(topology, poses), undetected
-    )
+    upright = _upright_fraction(topology, poses)
+    return Geometry(measure_extent(poses), bone, upright, undetected)
 
 
 def _sample_poses(cache: ClipCache) -> Iterator[np.ndarray]:
@@ -79,28 +75,13 @@ def _upright_fraction(topology: Topology, poses: np.ndarray) -> float | None:
 
 def check_units(cache: ClipCache, geometry: Geometry) -> list[str]:
     """Warn of coordinates that are not in metres or, in 2-D, in half image heights."""
-    extent = f"the median extent of a body is {geometry.extent:.4g}"
-    if count_coordinates(cache.channels) == 2:
-        if geometry.extent <= MAX_NORMALISED_EXTENT:
-            return []
-        return [
-            f"{extent}, which looks like pixels: divide by half the image height (for 1080 rows "
-            "convert again with --scale 0.00185)"
-        ]
-    if PLAUSIBLE_METRES[0] <= geometry.extent <= PLAUSIBLE_METRES[1] or not np.isfinite(
-        geometry.extent
-    ):
-        return []
-    for low, high, name, factor in UNITS:
-        if low <= geometry.extent <= high:
-            return [
-                f"{extent}, which looks like {name}: multiply by {factor} to get metres (convert "
-                f"again with --scale {factor})"
-            ]
-    return [
-        f"{extent}, which is not plausible in metres, where about 1.5 is usual (convert again with "
-        "--scale FACTOR)"
-    ]
+    fault = explain_units(
+        geometry.extent,
+        cache.topology,
+        count_coordinates(cache.channels),
+        "convert again with --scale ",
+    )
+    return [fault] if fault else []
 
 
 def check_labels(cache: ClipCache) -> list[str]:

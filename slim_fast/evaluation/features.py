@@ -12,6 +12,7 @@ from slim_fast.data.cache import ClipCache
 from slim_fast.evaluation.clips import gather_clips
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.frozen import freeze
+from slim_fast.model.streams import Stream, to_stream
 from slim_fast.views.frames import evaluation_positions
 
 PEOPLE = 2  # of a clip, as in the released protocol
@@ -100,6 +101,12 @@ def encode_clips(encoder: Encoder, clips: Tensor, blocks: int = 1) -> Features:
     return Features(retrieval, summed[:, :-1], summed[:, -1])
 
 
-def load_coordinates(cache: ClipCache, clips: np.ndarray, people: int = PEOPLE) -> Tensor:
-    """(N, M * 64 * V * C) coordinates of the evaluation clips: the baseline without an encoder."""
-    return load_evaluation_clips(cache, clips, people=people).flatten(1)
+def load_coordinates(
+    cache: ClipCache, clips: np.ndarray, people: int = PEOPLE, stream: Stream = "joint"
+) -> Tensor:
+    """(N, M * 64 * V * C) coordinates of the evaluation clips: the baseline without an encoder.
+
+    stream: bones and motion are differences of coordinates (`to_stream`).
+    """
+    views = load_evaluation_clips(cache, clips, people=people)
+    return to_stream(views, stream, cache.topology, len(cache.channels.rstrip("c"))).flatten(1)

@@ -56,7 +56,9 @@ def make_random_encoder(like: Encoder, seed: int) -> Encoder:
     """An untrained encoder of the same sizes as `like`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Encoder(like.config, like.joints, like.channels).to(like.pos_embed.device)
+        made = Encoder(like.config, like.joints, like.channels).to(like.pos_embed.device)
+    made.topology, made.channel_names = like.topology, like.channel_names
+    return made
 
 
 def select_held_out(cache: ClipCache, train: np.ndarray) -> Tensor:

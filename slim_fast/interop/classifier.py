@@ -2,14 +2,18 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError
+from slim_fast.interop.aliases import accept_aliases
 from slim_fast.interop.checkpoints.model_card import TRAINING
+from slim_fast.interop.checkpoints.probes import read_with_probe
 from slim_fast.interop.checkpoints.read import Checkpoint
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.model.encoder import EncoderConfig
@@ -19,7 +23,7 @@ from slim_fast.skeletons import Topology
 TokenPool = Literal["cls", "mean", "cls+mean"]
 PeoplePool = Literal["sum", "mean", "max"]
 _HEAD_STD = 0.01  # of a new head's weights
-_OF_HEAD = ("num_classes", "pool")  # a trained head fits no other values of these
+_OF_HEAD = ("num_classes", "pool", "cls_blocks")  # a trained head fits no other values of these
 _SETTINGS = (*_OF_HEAD, "people_pool", "class_names")
 
 
@@ -32,14 +36,15 @@ class SLiMClassifier(SLiMEncoder):
             protocol).
         people_pool: how people are pooled, without those skipped as absent; zeros without any. The
             released protocol sums.
+        cls_blocks: the head reads CLS of so many of the last blocks, oldest first.
         dropout: probability of dropping a pooled feature in training.
         class_names: of the logits; saved in checkpoints and exported files.
         topology, channels, config, skip_empty, resample: see SLiMEncoder.
 
-    `from_pretrained` restores a classifier's head, pools and names. From an encoder, or with other
-    num_classes or pool than the checkpoint's, the head is new; without num_classes it has the
-    classes of the run's recordings, where the run lists them, or 60, and a warning says that it is
-    new. Dropout is not saved.
+    `from_pretrained` restores a classifier's head, pools and names, or takes a trained linear probe
+    as its head. From an encoder, or with other num_classes or pool than the checkpoint's, the head
+    is new; without num_classes it has the classes of the run's recordings, where the run lists
+    them, or 60, and a warning says that it is new. Dropout is not saved.
     """
 
     head: nn.Module
@@ -53,6 +58,7 @@ class SLiMClassifier(SLiMEncoder):
         *,
         pool: TokenPool = "cls+mean",
         people_pool: PeoplePool = "sum",
+        cls_blocks: int = 1,
         dropout: float = 0.0,
         class_names: Sequence[str] | None = None,
         skip_empty: bool = True,
@@ -65,7 +71,12 @@ class SLiMClassifier(SLiMEncoder):
         ):
             if value not in known:
                 raise UserError(f"{name}={value!r} is not known: choose one of {', '.join(known)}.")
-        self.pool, self.people_pool = pool, people_pool
+        depth = self.config.depth
+        if not isinstance(cls_blocks, int) or not 1 <= cls_blocks <= depth:
+            raise UserError(
+                f"cls_blocks={cls_blocks!r}: this encoder has {depth} blocks; give 1 to {depth}."
+            )
+        self.pool, self.people_pool, self.cls_blocks = pool, people_pool, cls_blocks
         self.head_drop = nn.Dropout(dropout)
         self.reset_classifier(num_classes)
         self.name_classes(class_names)
@@ -73,7 +84,8 @@ class SLiMClassifier(SLiMEncoder):
     @property
     def num_features(self) -> int:
         """Features that the head reads."""
-        return self.config.width * (2 if self.pool == "cls+mean" else 1)
+        tokens = {"cls": self.cls_blocks, "mean": 1}
+        return self.config.width * sum(tokens[name] for name in self.pool.split("+"))
 
     @property
     def head_hidden_size(self) -> int:
@@ -127,7 +139,11 @@ class SLiMClassifier(SLiMEncoder):
 
     def forward_head(self, features: Mapping[str, Tensor], pre_logits: bool = False) -> Tensor:
         """Logits (B, num_classes), or with pre_logits features (B, num_features), of tokens."""
-        parts = {"cls": features["x_norm_clstoken"], "mean": features["x_norm_patchtokens"].mean(1)}
+        several = features["x_norm_clstokens"].flatten(1) if self.cls_blocks > 1 else None
+        parts = {
+            "cls": features["x_norm_clstoken"] if several is None else several,
+            "mean": features["x_norm_patchtokens"].mean(1),
+        }
         each = torch.cat([parts[name] for name in self.pool.split("+")], -1)  # (B * M, F)
         people = features["people"]
         pooled = pool_people(each.unflatten(0, people.shape), people, self.people_pool)
@@ -137,6 +153,46 @@ class SLiMClassifier(SLiMEncoder):
             (p.dtype for p in self.head.parameters() if p.is_floating_point()), pooled.dtype
         )
         return self.head(self.head_drop(pooled).to(dtype)).to(pooled.dtype)
+
+    @classmethod
+    @accept_aliases(repo_or_dir="repo_id_or_path")
+    def from_pretrained(
+        cls,
+        repo_id_or_path: str | Path | Checkpoint,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        *,
+        probe: str | None = None,
+        probes: str | Path | None = None,
+        labelled: str | Path | ClipCache | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a classifier in eval mode, or an encoder with a linear probe as its head.
+
+        Args:
+            repo_id_or_path, subfolder, revision, cache_dir, token, options: as
+                `SLiMEncoder.from_pretrained`.
+            probe: a trained linear classifier in the release's format: "best", or its name
+                ("classifier_4_blocks_avgpool_True_lr_0_00125"). The classes of NTU RGB+D get their
+                names.
+            probes: their file; None: linear/*.pth beside the weights, or what `slim-fast evaluate
+                linear` left in a run.
+            labelled: a clip cache, on whose labelled (training) clips the most accurate probe is
+                the "best". None: the one that the file's note names; else, with a warning, CLS of
+                the last 4 blocks and the mean patch at the grid's middle learning rate.
+
+        Raises: UserError as `SLiMEncoder.from_pretrained`, without probes, and for probes that do
+        not fit.
+        """
+        place = (subfolder, revision, cache_dir, token)
+        if probe is not None:
+            checkpoint = read_with_probe(repo_id_or_path, probe, probes, labelled, *place)
+            return super().from_pretrained(checkpoint, **options)
+        if probes is not None or labelled is not None:
+            raise UserError('probes and labelled choose a probe: pass probe="best" too.')
+        return super().from_pretrained(repo_id_or_path, *place, **options)
 
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, **options: Any) -> Self:
@@ -155,8 +211,10 @@ class SLiMClassifier(SLiMEncoder):
             for weights in (self.state_dict(), checkpoint.weights)
         )
         about = checkpoint.about.more
+        # files from before there were several name none
         fits = "num_classes" in about and all(
-            about.get(k, v) == v for k, v in self._extra_fields().items() if k in _OF_HEAD
+            about.get(k, 1 if k == "cls_blocks" else getattr(self, k)) == getattr(self, k)
+            for k in _OF_HEAD
         )
         self.training_record = about.get(TRAINING)
         checkpoint.load_into(self, trained if fits else own)
@@ -171,6 +229,7 @@ class SLiMClassifier(SLiMEncoder):
 
     def _extra_fields(self) -> Mapping[str, Any]:
         head = {"num_classes": self.num_classes, "pool": self.pool, "people_pool": self.people_pool}
+        head |= {"cls_blocks": self.cls_blocks} if self.cls_blocks > 1 else {}
         names = {} if self.class_names is None else {"class_names": self.class_names}
         return {**super()._extra_fields(), **head, **names}
 

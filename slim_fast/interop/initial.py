@@ -12,6 +12,9 @@ from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.model.encoder import EncoderConfig
 from slim_fast.skeletons import Topology
 
+_NOT_IN_WEIGHTS = {"attention", "patch_init", "ffn_ratio", "window", "stream"}
+"""Fields of a configuration that do not follow from the weights' shapes."""
+
 
 def load_initial_weights(
     source: str, topology: Topology, channels: str, config: EncoderConfig
@@ -27,8 +30,7 @@ def load_initial_weights(
     wrong = {
         field.name: getattr(about.config, field.name)
         for field in fields(EncoderConfig)
-        # these are not in the weights' shapes
-        if field.name not in ("attention", "patch_init", "ffn_ratio", "window", *guessed)
+        if field.name not in _NOT_IN_WEIGHTS | set(guessed)
         and getattr(about.config, field.name) != getattr(config, field.name)
     }
     if about.config.hidden != config.hidden and "width" not in wrong:

@@ -1,6 +1,5 @@
 """PeopleEncoder: the forward methods of SLiM's release, on clips of several people."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,7 +10,13 @@ from torch.jit._trace import is_tracing
 
 from slim_fast.data.clips import count_coordinates
 from slim_fast.errors import UserError
-from slim_fast.interop.clips.checks import check_clips, check_tensor, static_shape
+from slim_fast.interop.clips.checks import (
+    check_clips,
+    check_masks,
+    check_people,
+    check_tensor,
+    static_shape,
+)
 from slim_fast.interop.clips.people import (
     PeopleBatch,
     find_present_people,
@@ -19,6 +24,7 @@ from slim_fast.interop.clips.people import (
     resample,
     zero_undetected,
 )
+from slim_fast.interop.clips.plausible import warn_if_implausible
 from slim_fast.interop.cuda_graphs import CudaGraphs
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.files import parse_description
@@ -80,6 +86,9 @@ class PeopleEncoder(Encoder):
     """Tokens of a person beside registers and patches: CLS."""
     chunked_blocks = False
     """Blocks are a plain list."""
+    _has_looked = False
+    cls_blocks = 1
+    """`forward_features` gives the CLS tokens of so many of the last blocks."""
 
     def forward(
         self,
@@ -117,7 +126,8 @@ class PeopleEncoder(Encoder):
 
         "x_norm_clstoken" (B * M, D), "x_norm_regtokens" (B * M, 4, D), "x_norm_patchtokens" (B * M,
         T / 8 * V, D), time-major; "x_prenorm", all tokens before the final LayerNorm; "masks";
-        "people" (B, M) bool, who was encoded (the others' rows are zeros).
+        "people" (B, M) bool, who was encoded (the others' rows are zeros); with cls_blocks > 1
+        "x_norm_clstokens" (B * M, cls_blocks, D), of the last blocks, oldest first.
 
         x, masks, people: as `forward`; lists give a list, computed in one packed pass.
         """
@@ -126,8 +136,8 @@ class PeopleEncoder(Encoder):
         none: list[Tensor | None] = [None] * len(x)
         masks, people = (none if given is None else list(given) for given in (masks, people))
         groups = [self._fold(*group) for group in zip(x, masks, people, strict=True)]
-        raw, normed = self._encode(groups, "last")
-        return [
+        raw, normed, *cls_tokens = self._encode(groups, "last")
+        outputs = [
             {
                 "x_norm_clstoken": tokens[:, 0],
                 "x_norm_regtokens": tokens[:, 1 : self._prefix],
@@ -138,6 +148,10 @@ class PeopleEncoder(Encoder):
             }
             for group, tokens, before, mask in zip(groups, normed, raw, masks, strict=True)
         ]
+        for layer in cls_tokens:
+            for output, tokens in zip(outputs, layer, strict=True):
+                output["x_norm_clstokens"] = tokens
+        return outputs
 
     def get_intermediate_layers(
         self,
@@ -184,22 +198,28 @@ class PeopleEncoder(Encoder):
     ) -> list[list[Tensor]]:
         """Whole sequences (B * M, tokens, D) of the numbered blocks, one list of groups a block.
 
-        blocks: "last": the last block's, before and after the final LayerNorm; "cls": only its CLS
-        (B * M, D), for which the last block computes nothing else.
+        blocks: "last": the last block's, before and after the final LayerNorm, and with cls_blocks
+        > 1 the CLS tokens (B * M, cls_blocks, D) of the last blocks; "cls": only the last block's
+        CLS (B * M, D), for which it computes nothing else.
         """
-        last = (self.config.depth - 1,)
+        depth = self.config.depth
 
         def run(clips: list[Tensor], masks: list[Tensor | None]) -> list[list[Tensor]]:
             if blocks == "cls" and is_tracing():
-                return [[tokens[:, 0] for tokens in self.encode_layers(clips, masks, last)[0]]]
+                (layer,) = self.encode_layers(clips, masks, (depth - 1,))
+                return [[tokens[:, 0] for tokens in layer]]
             if blocks == "cls":
                 packed = self.pack(clips, masks)
                 cls_tokens = packed.select([None] * len(clips))
                 cls, _ = self.encode_packed(clips, masks, packed, cls_tokens)
                 return [list(cls.split([len(group) for group in clips]))]
             if blocks == "last":
-                (raw,) = self.encode_layers(clips, masks, last, norm=False)
-                return [raw, [self.norm(tokens) for tokens in raw]]
+                kept = range(depth - self.cls_blocks, depth)
+                layers = self.encode_layers(clips, masks, kept, norm=False)
+                normed = [self.norm(tokens) for tokens in layers[-1]]
+                each = zip(*layers, strict=True) if self.cls_blocks > 1 else ()
+                several = [self.norm(torch.stack([x[:, 0] for x in group], 1)) for group in each]
+                return [layers[-1], normed, *([several] if several else [])]
             assert not isinstance(blocks, str)
             return self.encode_layers(clips, masks, blocks, norm)
 
@@ -234,32 +254,24 @@ class PeopleEncoder(Encoder):
                     f"The encoder is on {weights.device} but the {name} are on {tensor.device}; "
                     f"move one of them: {name}.to({str(weights.device)!r})."
                 )
-        batch, _, frames, _, slots = x.shape
         if masks is not None:
-            b, _, t, v, m = static_shape(x)
-            if (
-                masks.dtype != torch.bool
-                or math.prod(static_shape(masks)) != b * m * (t // patch) * v
-            ):
-                raise UserError(
-                    f"masks must be bool (B * M, T / {patch} * V) = {(b * m, t // patch * v)}; "
-                    f"got {masks.dtype} {tuple(masks.shape)}."
-                )
-            masks = masks.reshape(batch * slots, frames // patch, self.joints)
-        if people is not None and (
-            people.dtype != torch.bool or static_shape(people) != static_shape(x)[::4]
-        ):
-            raise UserError(
-                f"people must be bool (B, M) = {(batch, slots)}; got {people.dtype} "
-                f"{tuple(people.shape)}."
-            )
+            masks = check_masks(masks, x, patch)
+        if people is not None:
+            check_people(people, x)
+        is_eager = not torch.compiler.is_compiling() and not is_tracing()
+        if is_eager and not self._has_looked:
+            self._has_looked = True
+            self._look_at(x)
         if people is None and self.skip_empty:
             people = find_present_people(x, self.channel_names)
         # Half precision would lose digits of the coordinates: they are embedded in float32.
         dtype = torch.promote_types(weights.dtype, torch.float32)
         # Dropping the absent changes shapes, which graphs, compilers and tracers do not allow.
-        skip = self._graphs is None and not torch.compiler.is_compiling() and not is_tracing()
-        return fold_people(x, masks, people, skip, dtype)
+        return fold_people(x, masks, people, is_eager and self._graphs is None, dtype)
+
+    def _look_at(self, x: Tensor) -> None:
+        """Warn of what is implausible about the first clips (B, C, T, V, M)."""
+        warn_if_implausible(type(self).__name__, x, self.topology, self.channel_names)
 
 
 def _resolve_config(

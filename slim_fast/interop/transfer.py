@@ -109,6 +109,7 @@ def _frame(topology: Topology) -> tuple[tuple[str, int], tuple[str, int], tuple[
 
 def _left_at_larger_x(topology: Topology) -> bool | None:
     """Whether a person who faces the camera has the left side at larger x; None: unknown."""
-    if topology.name in _KINECT:
+    name = topology.name.split("/")[0]  # of a part: the whole's
+    if name in _KINECT:
         return False
-    return True if topology.name == _SMPL or topology.up == "-y" else None
+    return True if name == _SMPL or topology.up == "-y" else None

@@ -15,6 +15,7 @@ from slim_fast.limits import Count, CountOrZero, Frames, Positive
 from slim_fast.model.block import NORM_EPS, Block, PatchEmbed, is_plain_patch_embed
 from slim_fast.model.packing import Packing, TokenSelection, pack_sequences
 from slim_fast.model.padded import encode_padded
+from slim_fast.model.streams import STREAMS, Stream, to_stream
 from slim_fast.skeletons import Topology
 
 
@@ -46,6 +47,10 @@ class EncoderConfig:
     """Initial patch embedding. normal: as all weights (the paper); conv: PyTorch's default for a
     convolution, as in the release.
     """
+    stream: Stream = "joint"
+    """What the encoder makes of the joints that it is given. bone: joints minus their parents;
+    motion: differences to the next frame.
+    """
 
     def __post_init__(self) -> None:
         if (
@@ -63,7 +68,11 @@ class EncoderConfig:
                 f"encoder.window={self.window}: must be a positive multiple of "
                 f"patch_frames={self.patch_frames}."
             )
-        for name, known in (("attention", ("all", "visible")), ("patch_init", ("normal", "conv"))):
+        for name, known in (
+            ("attention", ("all", "visible")),
+            ("patch_init", ("normal", "conv")),
+            ("stream", STREAMS),
+        ):
             if (value := getattr(self, name)) not in known:
                 raise UserError(
                     f"encoder.{name}={value!r} is not known: it is {' or '.join(known)}."
@@ -142,6 +151,7 @@ class Encoder(nn.Module):
         views: per group (N, T, V, C), T a multiple of patch_frames; masks: per group (N, T / patch,
         V) bool (True: the mask token stands in) or None.
         """
+        views = [self.read_stream(clips) for clips in views]
         cls = self.cls_token[0] + self.pos_embed[0, :1]
         tokens = (
             self.mask_token[0],
@@ -160,6 +170,11 @@ class Encoder(nn.Module):
         weight, bias = self.patch_embed.proj.weight[..., 0], self.patch_embed.proj.bias
         assert bias is not None
         return embed_tokens(views, masks, weight, bias, *tokens, index=packed.index)
+
+    def read_stream(self, clips: Tensor) -> Tensor:
+        """Clips (N, T, V, C) of joints as the stream that is embedded."""
+        dims = len(self.channel_names.rstrip("c"))
+        return to_stream(clips, self.config.stream, self.topology, dims)
 
     def pack(
         self,

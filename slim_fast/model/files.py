@@ -71,7 +71,9 @@ def save_encoder(
             "out."
         )
     known = {} if isinstance(topology, int) else {"topology": topology.to_dict()}
-    ours = {**known, "channels": channels, "attention": encoder.config.attention, **(more or {})}
+    config = encoder.config
+    ours = {**known, "channels": channels, "attention": config.attention, **(more or {})}
+    ours |= {} if config.stream == "joint" else {"stream": config.stream}
     state = encoder.state_dict()
     with torch.device("meta"):
         public = Encoder(encoder.config, encoder.joints, encoder.channels).state_dict().keys()
@@ -171,6 +173,7 @@ def parse_description(
             patch_frames=int(fields["patch_size"][0]),
             window=int(fields["img_size"][0]),
             attention=ours.pop("attention", "all"),
+            stream=ours.pop("stream", "joint"),
         )
         joints, channels = int(fields["img_size"][1]), CHANNEL_NAMES[int(fields["in_chans"])]
     except (KeyError, TypeError, IndexError, ValueError) as error:

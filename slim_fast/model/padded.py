@@ -66,6 +66,7 @@ def encode_padded(
 def _embedded(encoder: Encoder, clips: Tensor, mask: Tensor | None) -> tuple[Tensor, PaddedLayout]:
     """Tokens (N, L, D): CLS, registers, patches, time-major."""
     config, positions = encoder.config, encoder.pos_embed
+    clips = encoder.read_stream(clips)
     if is_plain_patch_embed(encoder.patch_embed):
         proj = encoder.patch_embed.proj
         # (N, t, V, C * P)

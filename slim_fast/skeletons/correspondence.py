@@ -175,17 +175,17 @@ class _JointIndex:
         joints = list(enumerate(topology.joints))[::-1]  # so that the first joint wins
         self.names = {name: joint for joint, name in joints}
         self.parts = {_split_name(name): joint for joint, name in joints}
-        self.landmarks = {mark: joint for joint, name in joints if (mark := _find_landmark(name))}
+        self.landmarks = {mark: joint for joint, name in joints if (mark := find_landmark(name))}
 
     def find_same(self, name: str) -> int | None:
         """The joint of that name or landmark, or None."""
         exact = self.names.get(name, self.parts.get(_split_name(name)))
-        mark = _find_landmark(name)
+        mark = find_landmark(name)
         return self.landmarks.get(mark) if exact is None and mark else exact
 
     def average_stand_ins(self, name: str) -> Row | None:
         """The mean of the first group of the landmark's stand-ins that this skeleton has whole."""
-        side, landmark = _find_landmark(name) or ("", "")
+        side, landmark = find_landmark(name) or ("", "")
         for stand_ins in (landmark, *STAND_INS.get(landmark, ())):
             sided = [(mark, "" if mark in _MID else side) for mark in stand_ins.split()]
             wanted = [
@@ -211,7 +211,7 @@ _LANDMARKS = {mark: mark for mark in STAND_INS} | {
 _LANDMARKS = {_split_name(stem)[1]: mark for stem, mark in _LANDMARKS.items()}
 
 
-def _find_landmark(name: str) -> tuple[str, str] | None:
+def find_landmark(name: str) -> tuple[str, str] | None:
     """(side, landmark) of a joint's name; None for an unknown one."""
     side, stem = _split_name(name)
     if (side, stem) == ("", "hip"):  # a hip without a side is the point between both

@@ -12,14 +12,21 @@ from importlib import resources
 from pathlib import Path
 
 from slim_fast.errors import UserError, suggest
+from slim_fast.skeletons.subsets import take_subset
 from slim_fast.skeletons.topology import Topology
 
 
 def get_topology(name_or_path: str | Path) -> Topology:
-    """The topology of that name or JSON file. Raises: UserError when there is none."""
+    """The topology of that name or JSON file, or of a part, "ntu-25/upper-body" (`take_subset`).
+
+    Raises: UserError when there is none.
+    """
     known = _registry()
     if str(name_or_path) in known:
         return known[str(name_or_path)]
+    whole, _, subset = str(name_or_path).partition("/")
+    if whole in known and subset:
+        return take_subset(known[whole], subset)[0]
     if str(name_or_path).endswith(".json"):
         return Topology.from_json(name_or_path)
     names = ", ".join(topology_names())

@@ -45,6 +45,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         sizes = store.topology.num_joints, len(store.channels)
         self.model = build_method(config, *sizes).to(self.device)
+        for module in self.model.modules():
+            if isinstance(module, Encoder):
+                module.topology, module.channel_names = store.topology, store.channels
         self.optimizer = build_optimizer(self.model.trained, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)

@@ -52,8 +52,8 @@ def test_a_file_has_the_releases_keys_and_loads_weights_only(tmp_path):
 def test_what_is_loaded_predicts_the_same(tmp_path):
     grid = make_grid()
     save_grid(grid, tmp_path / "g.pth", 7, Choice(1, True, SCALED[4]))
-    loaded, iteration = load_grid(tmp_path / "g.pth", 4, 8)
-    assert iteration == 7
+    loaded, iteration, chosen = load_grid(tmp_path / "g.pth", 4, 8)
+    assert (iteration, chosen) == (7, Choice(1, True, 0.00005))
     features = Features(torch.zeros(30, 0), torch.randn(30, 4, 4), torch.randn(30, 4))
     ours, theirs = grid.predict(features), loaded.predict(features)
     for choice, classes in theirs.items():
@@ -82,7 +82,7 @@ def test_a_file_of_one_classifier(tmp_path):
         "classifiers_dict.classifier_1_blocks_avgpool_False_lr_0_00500.linear.bias": torch.zeros(3),
     }
     torch.save({"model": state, "iteration": 3, "note": "best"}, tmp_path / "g.pth")
-    grid, _ = load_grid(tmp_path / "g.pth", 3, 8)
+    grid, *_ = load_grid(tmp_path / "g.pth", 3, 8)
     features = Features(torch.zeros(3, 0), torch.eye(3)[[2, 0, 1], None], torch.zeros(3, 3))
     assert grid.predict(features)[Choice(1, False, 0.005)].tolist() == [2, 0, 1]
 
@@ -126,6 +126,10 @@ def test_bad_files(tmp_path):
     (tmp_path / "damaged.pth").write_bytes(b"PK\x03\x04 not a zip")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model": Evil()}))
     torch.save({"model": Evil()}, tmp_path / "evil2.pth")
-    for name in ("damaged", "evil", "evil2"):
-        with pytest.raises(UserError, match="is damaged, or no file of tensors"):
+    for name, says in (
+        ("damaged", "it is damaged, or nothing that torch.save wrote"),
+        ("evil", "it is damaged, or nothing that torch.save wrote"),
+        ("evil2", "holds no grid"),  # what is no tensor is passed over
+    ):
+        with pytest.raises(UserError, match=says):
             load_grid(tmp_path / f"{name}.pth", 4, 8)

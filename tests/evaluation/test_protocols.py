@@ -73,7 +73,7 @@ def test_linear_chooses_on_held_out_clips_and_tells_the_best_on_the_test_clips(t
         assert all(c <= b for c, b in zip(chosen, best, strict=True))
     assert figures.rows["logistic regression"]["coordinates"]
     # what was written is the first seed's grid, of all training clips
-    grid, iterations = load_grid(tmp_path / "linear.pth", 16, 2)
+    grid, iterations, _ = load_grid(tmp_path / "linear.pth", 16, 2)
     assert iterations == 40
     predicted = grid.predict(task.features("learned")[1])
     best = (predicted[find_best(predicted, task.test_labels)] == task.test_labels).double().mean()

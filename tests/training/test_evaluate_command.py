@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from slim_fast import evaluate
+from slim_fast import SLiMEncoder, evaluate
 from slim_fast.data.clips import Clip
 from slim_fast.skeletons import Topology, get_topology
 
@@ -230,3 +230,36 @@ def test_results_beside_files_and_elsewhere(
     printed = capsys.readouterr()
     assert "1-NN" in printed.out
     assert "choose --out" in printed.err
+
+
+def test_streams_are_trained_evaluated_and_fused(
+    run: Callable[..., int],
+    finished: Path,
+    cache_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bones = tmp_path / "bones"
+    assert run(out=bones, steps=2, model__encoder__stream="bone") == 0
+    assert SLiMEncoder.from_pretrained(bones).config.stream == "bone"
+    command = [finished, "--data", cache_path, "--seeds", 1]
+    figures = figures_of(capsys, "knn", *command, "--stream", "joint,bone,motion")["knn"]
+    assert list(figures)[:2] == ["1-NN, joint", "1-NN, bone"]
+    assert "1-NN, joint + bone + motion" in figures
+    figures = figures_of(capsys, "linear", *command, "--fuse", bones, finished)["linear"]
+    name = f"joint + bone + joint of {finished}"
+    assert f"logistic regression, {name}" in figures
+    # one stream is evaluated by every protocol, beside coordinates of that stream
+    figures = figures_of(capsys, "knn", *command, "--stream", "bone")["knn"]
+    assert "mAP" in figures
+    own = figures_of(capsys, "knn", bones, *command[1:])["knn"]
+    assert own["1-NN"]["coordinates"] == figures["1-NN"]["coordinates"]
+    for words, says in (
+        (["semi", "--stream", "joint,bone"], "Several streams are fused by knn and linear"),
+        (["knn", "--stream", "bones"], "--stream bones: choose of joint, bone, motion"),
+        (["knn", "--fuse", str(tmp_path / "no")], "no folder or file"),
+    ):
+        assert evaluate.main([words[0], *map(str, command), *words[1:]]) == 2
+        said = capsys.readouterr().err
+        assert says in said
+        assert len(said.splitlines()) == 1

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slim_fast.data.clips import Clip, count_coordinates
+from slim_fast.data.clips import Clip, count_coordinates, default_channels
 from slim_fast.data.readers.ntu import parse_ntu_name
 from slim_fast.errors import UserError
 from slim_fast.skeletons import Topology, get_topology, topology_names
@@ -163,7 +163,7 @@ def infer_skeleton(
             hint = " or ".join(fitting) + " would fit"
             if third_is_open:
                 hint += "; --channels would be " + ", ".join(
-                    f"{_third_channels(get_topology(n))} for {n}" for n in fitting
+                    f"{default_channels(get_topology(n), 3)} for {n}" for n in fitting
                 )
             raise UserError(
                 f"{path} has {joints} joints of {coordinates} "
@@ -173,7 +173,7 @@ def infer_skeleton(
         topology = get_topology(name)
     if channels is not None:
         return Skeleton(topology, channels, [])
-    channels = {2: "xy", 3: _third_channels(topology), 4: "xyzc"}[numbers]
+    channels = default_channels(topology, numbers)
     if channels == "xyc" and read_third is not None and _is_depth(read_third()):
         raise UserError(
             f"the third number of a joint in {path} is no score (many are negative or above "
@@ -185,10 +185,6 @@ def infer_skeleton(
         "of images: pass --channels xyz if it is a depth"
     )
     return Skeleton(topology, channels, [assumed] * (channels == "xyc"))
-
-
-def _third_channels(topology: Topology) -> str:
-    return "xyc" if topology.up == "-y" else "xyz"
 
 
 def _is_ntu(path: Path, hints: Iterable[str]) -> bool:

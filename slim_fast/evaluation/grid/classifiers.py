@@ -92,6 +92,12 @@ class Grid:
             for rate in bank.rates:
                 yield Choice(reading.blocks, reading.avgpool, rate)
 
+    def find(self, choice: Choice) -> tuple[Tensor, Tensor]:
+        """The weight (C, F) and bias (C,) of one of its classifiers."""
+        bank = self.banks[Reading(choice.blocks, choice.avgpool)]
+        row = bank.rates.index(choice.rate)
+        return bank.weight[row], bank.bias[row]
+
     def predict(self, features: Features) -> dict[Choice, Tensor]:
         """Classes int64 (N,) by each classifier."""
         found = {}

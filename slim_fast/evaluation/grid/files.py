@@ -2,19 +2,32 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from slim_fast.errors import UserError, describe_os_error
 from slim_fast.evaluation.grid.classifiers import Bank, Choice, Grid, Reading
+from slim_fast.model.torch_files import read_tensors
 from slim_fast.writing import write_atomically
 
-_NAME = re.compile(
-    r"classifiers_dict\.classifier_(\d+)_blocks_avgpool_(True|False)_lr_(\d+_\d{5})"
-    r"\.linear\.(weight|bias)"
-)
+_CHOICE = re.compile(r"classifier_(\d+)_blocks_avgpool_(True|False)_lr_(\d+_\d{5})")
+_NAME = re.compile(rf"classifiers_dict\.{_CHOICE.pattern}\.linear\.(weight|bias)")
+
+
+class SavedGrid(NamedTuple):
+    """A grid in a file.
+
+    Attributes:
+        grid: its classifiers, float32.
+        iteration: how long they were trained; 0 where the file does not say.
+        chosen: the classifier that its note names, or the only one; None where it names none.
+    """
+
+    grid: Grid
+    iteration: int
+    chosen: Choice | None
 
 
 def name_classifier(choice: Choice) -> str:
@@ -23,8 +36,18 @@ def name_classifier(choice: Choice) -> str:
     return f"classifier_{choice.blocks}_blocks_avgpool_{choice.avgpool}_lr_{rate}"
 
 
+def find_choice(text: str) -> Choice | None:
+    """The first classifier that a text names as `name_classifier` does; None without one."""
+    match = _CHOICE.search(text)
+    return _choice_of(match) if match else None
+
+
+def _choice_of(match: re.Match[str]) -> Choice:
+    return Choice(int(match[1]), match[2] == "True", float(match[3].replace("_", ".")))
+
+
 def save_grid(grid: Grid, path: Path, iteration: int, chosen: Choice, note: str = "") -> None:
-    """Write a grid; the file is whole or not there.
+    """Write a grid; the file is whole or not there. Its note says which classifier was chosen.
 
     Classifiers whose learning rates are equal in five decimals share a name: the one of the larger
     rate is kept, as in the release, but always the `chosen` one.
@@ -34,13 +57,12 @@ def save_grid(grid: Grid, path: Path, iteration: int, chosen: Choice, note: str 
     order = sorted(grid, key=lambda choice: (choice == chosen, choice.rate))
     state: dict[str, Tensor] = {}
     for choice in order:
-        bank = grid.banks[Reading(choice.blocks, choice.avgpool)]
-        row = bank.rates.index(choice.rate)
         name = f"classifiers_dict.{name_classifier(choice)}.linear"
-        for part, values in (("weight", bank.weight), ("bias", bank.bias)):
-            state[f"{name}.{part}"] = values[row].detach().cpu().clone()
+        for part, values in zip(("weight", "bias"), grid.find(choice), strict=True):
+            state[f"{name}.{part}"] = values.detach().cpu().clone()
+    notes = [note, f"chosen: {name_classifier(chosen)}"]
     content: dict[str, Any] = {"model": state, "iteration": iteration}
-    content |= {"note": note} if note else {}
+    content["note"] = "; ".join(filter(None, notes))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: torch.save(content, file))
@@ -50,28 +72,25 @@ def save_grid(grid: Grid, path: Path, iteration: int, chosen: Choice, note: str 
         ) from error
 
 
-def load_grid(path: Path, width: int, depth: int) -> tuple[Grid, int]:
-    """The grid in a file and the iteration it was trained to; no code in the file is executed.
+def load_grid(path: Path, width: int, depth: int) -> SavedGrid:
+    """The grid in a file; no code in the file is executed.
 
     width, depth: of the encoder whose features it reads.
     Raises: UserError for a file that cannot be read, holds no grid, or one for other features.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        path.open("rb").close()  # a file without permission is not damaged
     except OSError as error:
         raise UserError(f"{describe_os_error(error)}: name a file of classifiers.") from error
-    except Exception as error:  # torch.load raises nearly anything on a damaged file
-        raise UserError(
-            f"{path} is damaged, or no file of tensors that torch.save wrote: copy it again."
-        ) from error
+    content = read_tensors(path)
     state = content.get("model") if isinstance(content, dict) else None
     found: dict[Reading, dict[float, dict[str, Tensor]]] = {}
     for name, tensor in (state if isinstance(state, dict) else {}).items():
         match = _NAME.fullmatch(str(name))
         if match and isinstance(tensor, Tensor):
-            reading = Reading(int(match[1]), match[2] == "True")
-            rate = float(match[3].replace("_", "."))
-            found.setdefault(reading, {}).setdefault(rate, {})[match[4]] = tensor.float()
+            one = _choice_of(match)
+            by_rate = found.setdefault(Reading(one.blocks, one.avgpool), {})
+            by_rate.setdefault(one.rate, {})[match[4]] = tensor.float()
     if not found:
         raise UserError(
             f'{path} holds no grid of linear classifiers: expected {{"model": '
@@ -83,8 +102,10 @@ def load_grid(path: Path, width: int, depth: int) -> tuple[Grid, int]:
     }
     if len(classes := {bank.bias.shape[1] for bank in banks.values()}) > 1:
         raise UserError(f"{path} mixes classifiers of {sorted(classes)} classes: copy it again.")
-    iteration = content.get("iteration")
-    return Grid(banks), iteration if isinstance(iteration, int) else 0
+    iteration, grid = content.get("iteration"), Grid(banks)
+    chosen, every = find_choice(str(content.get("note", ""))), list(grid)
+    chosen = every[0] if len(every) == 1 else chosen if chosen in every else None
+    return SavedGrid(grid, iteration if isinstance(iteration, int) else 0, chosen)
 
 
 def _stack(

@@ -66,7 +66,7 @@ def evaluate_saved_grid(task: Task, path: Path) -> Figures:
     Raises: UserError as `load_grid`, and for classifiers of other classes than the cache's.
     """
     config = task.encoder.config
-    grid, iteration = load_grid(path, config.width, config.depth)
+    grid, iteration, _ = load_grid(path, config.width, config.depth)
     classes = next(iter(grid.banks.values())).bias.shape[1]
     if classes < task.classes:
         raise UserError(

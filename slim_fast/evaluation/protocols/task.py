@@ -160,8 +160,9 @@ class Task:
 
     @cached_property
     def coordinates(self) -> tuple[Tensor, Tensor]:
-        """Raw coordinates of the training and the test clips."""
+        """Raw coordinates of the training and the test clips, of the stream that is read."""
+        stream = self.encoder.config.stream
         train, test = (
-            load_coordinates(self.cache, c, self.people) for c in (self.train, self.test)
+            load_coordinates(self.cache, c, self.people, stream) for c in (self.train, self.test)
         )
         return train, test

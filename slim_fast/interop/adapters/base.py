@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import torch
+from einops import rearrange
 from torch import Tensor
-from torch.jit._trace import is_tracing
 from typing_extensions import Self
 
 from slim_fast.interop.adapters.arguments import (
@@ -17,10 +16,9 @@ from slim_fast.interop.adapters.arguments import (
 from slim_fast.interop.adapters.posture import warn_if_lying
 from slim_fast.interop.checkpoints.read import Checkpoint
 from slim_fast.interop.classifier import SLiMClassifier, resolve_head
-from slim_fast.interop.clips.people import PeopleBatch
 from slim_fast.interop.encoder import SLiMEncoder
 
-_OPTIONS = ("pool", "people_pool", "dropout", "skip_empty")
+_OPTIONS = ("pool", "people_pool", "cls_blocks", "dropout", "skip_empty")
 
 
 class PretrainedEncoder(SLiMEncoder):
@@ -29,19 +27,14 @@ class PretrainedEncoder(SLiMEncoder):
     The first clips are checked: feeders may rotate bodies away from how the encoder was trained.
     """
 
-    _is_posture_checked = False
-
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, **options: Any) -> Self:
         return cls(pretrained=checkpoint, **options)  # type: ignore[call-arg]
 
-    def _fold(self, x: Tensor, masks: Tensor | None, people: Tensor | None) -> PeopleBatch:
-        folded = super()._fold(x, masks, people)
-        is_eager = not torch.compiler.is_compiling() and not is_tracing()
-        if is_eager and not self._is_posture_checked:
-            self._is_posture_checked = True
-            warn_if_lying(type(self).__name__, folded.clips, self.topology, self.channel_names)
-        return folded
+    def _look_at(self, x: Tensor) -> None:
+        super()._look_at(x)
+        clips = rearrange(x, "b c t v m -> (b m) t v c")
+        warn_if_lying(type(self).__name__, clips, self.topology, self.channel_names)
 
 
 class Adapter(PretrainedEncoder, SLiMClassifier):
@@ -56,7 +49,8 @@ class Adapter(PretrainedEncoder, SLiMClassifier):
         requested: sizes that the code base's arguments give; see `resolve_description`.
         unused: see `warn_unused`.
         num_classes: None: the checkpoint's, or 60.
-        others: pool, people_pool, dropout and skip_empty go to SLiMClassifier, the rest is unused.
+        others: pool, people_pool, cls_blocks, dropout and skip_empty go to SLiMClassifier, the rest
+            is unused.
     """
 
     def __init__(

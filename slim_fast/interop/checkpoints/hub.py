@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,18 @@ from slim_fast.interop.checkpoints.model_card import CARD
 from slim_fast.model.files import CONFIG, MORE, WEIGHTS
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_INSIDE = re.compile(r"(\w[\w.-]*/\w[\w.-]*)/(\w[\w./-]*)")
+
+
+def split_name(name: str, subfolder: str | None) -> tuple[str, str]:
+    """Repository and subfolder of "owner/name", or of "owner/name/subfolder".
+
+    What begins with a local folder's name is a path that is wrong, and stays whole.
+    """
+    inside, match = (subfolder or "").strip("/"), _INSIDE.fullmatch(name)
+    if not match or Path(name.split("/")[0]).exists():
+        return name, inside
+    return match[1], f"{match[2]}/{inside}".strip("/")
 
 
 def download(
@@ -19,15 +31,18 @@ def download(
     revision: str | None,
     cache_dir: str | Path | None,
     token: str | bool | None,
+    more: Sequence[str] = (),
 ) -> Path:
     """Download an encoder's files of a Hugging Face repository; returns the local folder.
 
+    more: patterns of other files to download, from the repository's root.
     Raises: UserError for an impossible name, without huggingface_hub, without network or for an
     unknown repository.
     """
     path = Path(repository)
     siblings = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    absent = f"There is no folder or file {repository}{suggest(repository, siblings)}"
+    whole = "/".join(filter(None, (repository, subfolder)))
+    absent = f"There is no folder or file {whole}{suggest(repository, siblings)}"
     if not _REPOSITORY.fullmatch(repository):
         raise UserError(f"{absent}, and it is no Hugging Face name (owner/name) either.")
     try:
@@ -38,7 +53,7 @@ def download(
             "huggingface_hub."
         ) from error
     inside = f"{subfolder}/" if subfolder else ""
-    files = [inside + name for name in (CONFIG, MORE, WEIGHTS)]
+    files = [*(inside + name for name in (CONFIG, MORE, WEIGHTS)), *more]
     options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
     try:
         folder = Path(snapshot_download(repository, allow_patterns=files, **options))

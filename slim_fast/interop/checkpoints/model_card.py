@@ -3,8 +3,11 @@
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from slim_fast import __version__
 from slim_fast.errors import UserError
@@ -19,6 +22,44 @@ _MARK = "<!-- Written by save_pretrained, which replaces this file unless this l
 _RECORDED = ("method", "clips", "steps", "batch", "samples", "init", "seed", "dtype", "device")
 _PROTOCOLS = {"knn_top1": "1-NN accuracy", "linear_top1": "linear accuracy"}
 _SUFFIXES = ("", "_random_encoder", "_coordinates")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A README.md beside weights.
+
+    Attributes:
+        fields: of its YAML header; empty without one.
+        text: below the header.
+    """
+
+    path: Path
+    fields: Mapping[str, Any]
+    text: str
+
+    def results(self) -> list[str]:
+        """A line for every accuracy in its model index."""
+        lines = []
+        with contextlib.suppress(KeyError, TypeError):
+            for result in self.fields["model-index"][0]["results"]:
+                data = result["dataset"]["name"]
+                lines += [f"{m['name']}: {m['value']:.4g} on {data}" for m in result["metrics"]]
+        return lines
+
+
+def read_model_card(folder: Path) -> ModelCard | None:
+    """The card in a folder, anybody's; None without one. A header that is no YAML is text."""
+    path = folder / CARD
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    _, *parts = text.split("---\n", 2) if text.startswith("---\n") else ("",)
+    with contextlib.suppress(yaml.YAMLError):
+        fields = yaml.safe_load(parts[0]) if len(parts) == 2 else None
+        if isinstance(fields, dict):
+            return ModelCard(path, fields, parts[1])
+    return ModelCard(path, {}, text)
 
 
 def read_training_record(encoder_folder: Path) -> dict[str, Any] | None:

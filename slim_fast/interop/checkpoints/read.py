@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from slim_fast.errors import UserError, describe_os_error
 from slim_fast.interop.checkpoints.heads import split_head
-from slim_fast.interop.checkpoints.hub import download
+from slim_fast.interop.checkpoints.hub import download, split_name
 from slim_fast.interop.checkpoints.model_card import TRAINING, read_training_record
 from slim_fast.interop.checkpoints.shipped import shipped_folder
-from slim_fast.interop.checkpoints.torch_files import read_tensors
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.files import (
     CHANNEL_NAMES,
@@ -28,6 +27,7 @@ from slim_fast.model.files import (
     read_description,
     read_weights,
 )
+from slim_fast.model.torch_files import read_tensors
 from slim_fast.training.teacher import load_unfinished_teacher
 
 PUBLIC_HEAD_WIDTH = 32
@@ -66,10 +66,12 @@ def read_checkpoint(
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
+    more: Sequence[str] = (),
 ) -> Checkpoint:
     """Read an encoder's or a run's folder, a weights file or a Hugging Face repository.
 
-    "slim_fast/NAME" is an encoder that comes with the package (`find_shipped`).
+    "slim_fast/NAME" is an encoder that comes with the package (`find_shipped`); a repository's
+    subfolder may be part of its name, "owner/name/subfolder".
 
     A folder or repository holds config.json and model.safetensors, or one .pth file. A .pth holds
     {"teacher": {"backbone.<name>": tensor}}, the tensors themselves, or what the trainers of MAMP,
@@ -78,23 +80,36 @@ def read_checkpoint(
     attention heads have 32 features, as in all public checkpoints, and three channels are xyz. An
     unfinished run gives the newest checkpoint's teacher, with a warning.
 
-    revision, cache_dir and token are of repositories.
+    revision, cache_dir and token are of repositories, and so is more, patterns of other files to
+    download.
     Raises: UserError when nothing of that name is found, without network, or for a file that is
     damaged or would run code.
     """
     if isinstance(source, Checkpoint):
         return source
     path = Path(source)
-    subfolder = (subfolder or "").strip("/")
     try:
         if path.is_file():
             return _read(path)
-        if not path.is_dir():
-            name = str(source)
-            path = shipped_folder(name) or download(name, subfolder, revision, cache_dir, token)
-        return _read_folder(path / subfolder)
+        return _read_folder(find_folder(source, subfolder, revision, cache_dir, token, more))
     except PermissionError as error:
         raise UserError(f"{describe_os_error(error)}: mend its permissions.") from error
+
+
+def find_folder(
+    source: str | Path,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    more: Sequence[str] = (),
+) -> Path:
+    """The local folder that `source` names, after a download if need be. See `read_checkpoint`."""
+    inside, path = (subfolder or "").strip("/"), Path(source)
+    if not path.is_dir() and not (path := shipped_folder(str(source)) or path).is_dir():
+        name, inside = split_name(str(source), subfolder)
+        path = download(name, inside, revision, cache_dir, token, more)
+    return path / inside
 
 
 def _read_folder(folder: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from slim_fast.errors import UserError, suggest
+from slim_fast.model.files import CONFIG
 
 OWNER = "slim_fast/"
 
@@ -11,7 +12,7 @@ OWNER = "slim_fast/"
 def find_shipped() -> dict[str, Path]:
     """The shipped encoders: name, with the owner -> folder."""
     folder = Path(str(resources.files("slim_fast"))) / "weights"
-    return {OWNER + path.name: path for path in sorted(folder.glob("*")) if path.is_dir()}
+    return {OWNER + path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))}
 
 
 def shipped_folder(source: str) -> Path | None:

@@ -1,7 +1,9 @@
 """Checks of clips: what is wrong with a shape, and which other layout it looks like."""
 
+import math
 import warnings
 
+import torch
 from torch import Tensor
 from torch.jit._trace import TracerWarning, is_tracing
 
@@ -62,6 +64,28 @@ def check_clips(
         raise UserError(
             f"The encoder takes clips whose length is a multiple of {patch_frames} frames; got "
             f"T={shape[2]}. Cut or resample them, or make the encoder with resample=True."
+        )
+
+
+def check_masks(masks: Tensor, x: Tensor, patch_frames: int) -> Tensor:
+    """Masks as (B * M, T / patch_frames, V) for clips x (B, C, T, V, M). Raises: UserError."""
+    b, _, t, v, m = static_shape(x)
+    shape = (b * m, t // patch_frames * v)
+    if masks.dtype != torch.bool or math.prod(static_shape(masks)) != math.prod(shape):
+        raise UserError(
+            f"masks must be bool (B * M, T / {patch_frames} * V) = {shape}; got {masks.dtype} "
+            f"{tuple(masks.shape)}."
+        )
+    batch, _, frames, joints, slots = x.shape
+    return masks.reshape(batch * slots, frames // patch_frames, joints)
+
+
+def check_people(people: Tensor, x: Tensor) -> None:
+    """Check that people is bool (B, M) for clips x (B, C, T, V, M). Raises: UserError."""
+    if people.dtype != torch.bool or static_shape(people) != static_shape(x)[::4]:
+        raise UserError(
+            f"people must be bool (B, M) = {(x.shape[0], x.shape[4])}; got {people.dtype} "
+            f"{tuple(people.shape)}."
         )
 
 

@@ -52,11 +52,13 @@ class ExportModule(nn.Module):
         else:
             present = torch.ones(batch, people, dtype=torch.bool, device=x.device)
         clips = rearrange(x, "b c t v m -> (b m) t v c")
-        (h,) = encode_padded(encoder, clips, None, (encoder.config.depth - 1,))
-        tokens = torch.where(present.flatten()[:, None, None], encoder.norm(h), 0)  # (B * M, L, D)
+        depth, mask = encoder.config.depth, present.flatten()[:, None, None]
+        layers = encode_padded(encoder, clips, None, range(depth - encoder.cls_blocks, depth))
+        tokens = torch.where(mask, encoder.norm(layers[-1]), 0)  # (B * M, L, D)
         if isinstance(encoder, SLiMClassifier):
             features = {
                 "x_norm_clstoken": tokens[:, 0],
+                "x_norm_clstokens": encoder.norm(torch.stack([h[:, 0] for h in layers], 1)),
                 "x_norm_patchtokens": tokens[:, prefix:],
                 "people": present,
             }

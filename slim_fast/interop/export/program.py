@@ -39,13 +39,16 @@ class ExportedFile:
 
 
 def describe_export(model: SLiMEncoder) -> dict[str, str]:
-    """Metadata: slim_fast_version, topology (JSON), channels, patch_frames, classes (JSON)."""
+    """Metadata: slim_fast_version, topology (JSON), channels, patch_frames, classes (JSON), and
+    window, the frames that whole clips are resampled to.
+    """
     topology = model.topology if isinstance(model.topology, int) else model.topology.to_dict()
     fields = {
         "slim_fast_version": __version__,
         "topology": json.dumps(topology),
         "channels": model.channel_names,
         "patch_frames": str(model.config.patch_frames),
+        "window": str(model.config.window),
     }
     if isinstance(model, SLiMClassifier):
         fields["num_classes"] = str(model.num_classes)

@@ -15,6 +15,7 @@ from slim_fast.errors import UserError
 from slim_fast.interop.classifier import SLiMClassifier
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.skeletons import Topology
+from slim_fast.views.prepare import centre_on
 from slim_fast.views.undetected import detected_joints, find_origin
 
 Ids = Sequence[Hashable] | Tensor | np.ndarray | None
@@ -225,10 +226,7 @@ class Stream:
         if not clips:
             return clips
         centre = find_origin(next(iter(clips.values())), self.centre, self._coordinates)
-        return {
-            name: (clip - centre) * detected_joints(clip, self._coordinates)[..., None]
-            for name, clip in clips.items()
-        }
+        return {name: centre_on(clip, centre, self._coordinates) for name, clip in clips.items()}
 
     def _predict(self) -> Prediction:
         """The model's output for the current window."""
@@ -245,15 +243,20 @@ class Stream:
         out = model.forward_features(
             x, None, present.split([len(group) for group in groups.values()], 1)
         )
-        cls = torch.cat([group["x_norm_clstoken"] for group in out])  # (M, D)
+        tokens = {
+            name: torch.cat([group[name] for group in out])  # (M, D), (M, cls_blocks, D)
+            for name in ("x_norm_clstoken", "x_norm_clstokens")
+            if name in out[0]
+        }
         mean = torch.cat([group["x_norm_patchtokens"].mean(1) for group in out])
-        features = dict(zip(clips, torch.cat([cls, mean], 1), strict=True))
+        both = torch.cat([tokens["x_norm_clstoken"], mean], 1)
+        features = dict(zip(clips, both, strict=True))
         if not isinstance(model, SLiMClassifier):
             return Prediction(self._frame, features)
         # One scene of all people, then each person as a scene.
         scene, own = (
             model.forward_head(
-                {"x_norm_clstoken": cls, "x_norm_patchtokens": mean[:, None], "people": people}
+                {**tokens, "x_norm_patchtokens": mean[:, None], "people": people}
             ).float()
             for people in (present, present.t())
         )

@@ -10,8 +10,20 @@ from typing import Any
 COMMITS = {"main": "a" * 40, "old": "b" * 40}
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
+LARGE = (".safetensors", ".pth")
+"""Files that the hub keeps apart from git, under their SHA-256."""
+
+
+def git_digest(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _etags(path: str, content: bytes) -> dict[str, str]:
+    etags = {"ETag": f'"{git_digest(content)}"'}
+    if path.endswith(LARGE):
+        etags["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+        etags["X-Linked-Size"] = str(len(content))
+    return etags
 
 
 class FakeHub:
@@ -54,7 +66,8 @@ class FakeHub:
 
     def put(self, name: str, folder: Path, inside: str = "", revision: str = "main") -> None:
         files = self.files.setdefault(name, {}).setdefault(revision, {})
-        files.update({inside + file.name: file.read_bytes() for file in folder.iterdir()})
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        files.update({inside + p.relative_to(folder).as_posix(): p.read_bytes() for p in paths})
 
     def reply(self, parts: list[str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
         as_json = {"Content-Type": "application/json"}
@@ -120,7 +133,7 @@ class FakeHub:
             )
         if action == "tree":
             tree = [
-                {"type": "file", "path": f, "size": len(b), "oid": _digest(b)}
+                {"type": "file", "path": f, "size": len(b), "oid": git_digest(b)}
                 for f, b in files.items()
             ]
             return 200, json.dumps(tree).encode(), as_json
@@ -130,7 +143,7 @@ class FakeHub:
         return (
             200,
             files[path],
-            {"ETag": f'"{_digest(files[path])}"', "X-Repo-Commit": COMMITS[revision]},
+            {**_etags(path, files[path]), "X-Repo-Commit": COMMITS[revision]},
         )
 
     def fetched(self) -> set[str]:

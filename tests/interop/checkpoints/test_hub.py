@@ -3,9 +3,7 @@
 import base64
 import builtins
 import json
-import os
 import socket
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,43 +11,9 @@ import torch
 
 from slim_fast import SLiMClassifier, SLiMEncoder, UserError
 from slim_fast.model.encoder import EncoderConfig
-from tests.interop.checkpoints.fake_hub import COMMITS, FakeHub
+from tests.interop.checkpoints.fake_hub import COMMITS
 
-constants = pytest.importorskip(
-    "huggingface_hub.constants", reason="these tests need huggingface_hub"
-)
-
-
-@pytest.fixture
-def point_to(monkeypatch, tmp_path) -> Callable[..., None]:
-    """Makes the client ask `address` alone, without this machine's token and cache."""
-
-    def point(address: str, offline: bool = False) -> None:
-        for name, value in (
-            ("ENDPOINT", address),
-            ("HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
-            ("HF_HUB_OFFLINE", offline),
-            ("HF_HUB_CACHE", str(tmp_path / "default cache")),
-            ("HF_TOKEN_PATH", str(tmp_path / "no token")),
-            ("AGENT_HARNESSES_PATH", str(tmp_path / "no list")),
-            ("HF_HUB_DISABLE_XET", True),
-        ):
-            monkeypatch.setattr(constants, name, value, raising=False)  # not every version has all
-
-    for name in [
-        name for name in os.environ if name.lower().endswith("_proxy") or name.startswith("HF_")
-    ]:
-        monkeypatch.delenv(name)
-    return point
-
-
-@pytest.fixture
-def server(point_to) -> Iterator[FakeHub]:
-    fake = FakeHub()
-    point_to(fake.address)
-    yield fake
-    fake.server.shutdown()
-    fake.server.server_close()
+pytest.importorskip("huggingface_hub.constants", reason="these tests need huggingface_hub")
 
 
 def same(a: SLiMEncoder, b: SLiMEncoder) -> bool:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from slim_fast import SLiMEncoder, UserError
-from slim_fast.interop.checkpoints.torch_files import Inert, read_tensors
+from slim_fast.model.torch_files import Inert, read_tensors
 from tests.interop.checkpoints.conftest import PUBLIC
 from tests.interop.checkpoints.stand_ins import Config, HistoryBuffer, Level, beside
 

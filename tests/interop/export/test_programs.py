@@ -148,7 +148,7 @@ def test_onnx_is_one_valid_file_that_says_what_it_is(encoder_onnx, classifier_on
     about = {entry.key: entry.value for entry in onnx.load(encoder_onnx).metadata_props}
     assert Topology.from_dict(json.loads(about.pop("topology"))) == get_topology("ntu-25")
     assert about.pop("slim_fast_version")
-    assert about == {"channels": "xyz", "patch_frames": "8"}
+    assert about == {"channels": "xyz", "patch_frames": "8", "window": "64"}
     about = {entry.key: entry.value for entry in onnx.load(classifier_onnx).metadata_props}
     assert (about["channels"], about["num_classes"]) == ("xyc", "4")
     assert "class_names" not in about

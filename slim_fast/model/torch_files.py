@@ -63,7 +63,7 @@ def _load(file: Any, **options: Any) -> Any:
 
 
 _MODULE: Any = SimpleNamespace(
-    __name__="slim_fast.interop.checkpoints.torch_files", Unpickler=_Unpickler, load=_load
+    __name__="slim_fast.model.torch_files", Unpickler=_Unpickler, load=_load
 )
 
 

@@ -1,0 +1,1 @@
+"""Encoders that come with the package, a folder each, and the command that checks weights."""
