@@ -66,6 +66,11 @@ def reached(result: Result) -> str:
     return format_number(result["flops"] / result["seconds"]["ours"][1] / 1e9)
 
 
+def runtime(side: str) -> Cell:
+    """What computed a side, and in which precision."""
+    return lambda result: result["by"][side]
+
+
 def megabytes(count: float | None) -> str:
     return "–" if count is None else f"{count / 1e6:,.0f}"
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,6 +38,13 @@ class Sample:
     """
 
 
+class Side(Protocol):
+    """What is timed."""
+
+    def run(self, times: int = 1) -> Sample:
+        """Run it, `times` in a row."""
+
+
 class Worker:
     """One side: `make(**arguments)` builds it in a new process and returns what each `run` calls.
 
@@ -46,7 +53,7 @@ class Worker:
     """
 
     def __init__(
-        self, make: Callable[..., Callable[[], Any]], threads: int, *, keep: bool, **arguments: Any
+        self, make: Callable[..., Callable[..., Any]], threads: int, *, keep: bool, **arguments: Any
     ) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(
@@ -68,9 +75,9 @@ class Worker:
             raise RuntimeError(reply)
         return reply
 
-    def run(self, times: int = 1) -> Sample:
-        """Run the side, `times` in a row."""
-        self._pipe.send(times)
+    def run(self, times: int = 1, *given: Any) -> Sample:
+        """Run the side, `times` in a row, on the arguments given."""
+        self._pipe.send((times, given))
         sample: Sample = self._receive()
         return sample
 
@@ -81,7 +88,7 @@ class Worker:
 
 def _serve(
     pipe: Connection,
-    make: Callable[..., Callable[[], Any]],
+    make: Callable[..., Callable[..., Any]],
     keep: bool,
     threads: int,
     arguments: Any,
@@ -104,10 +111,10 @@ def _serve(
         before = peak()
         pipe.send(None)
         while True:
-            times = pipe.recv()
+            times, given = pipe.recv()
             begin = time.perf_counter()
             for _ in range(times):
-                value = run()
+                value = run(*given)
             wait()
             seconds = (time.perf_counter() - begin) / times
             pipe.send(Sample(seconds, value, peak() - before))
@@ -173,7 +180,7 @@ class Rounds:
 
 def interleave(
     benchmark: Any,
-    sides: Mapping[str, Worker],
+    sides: Mapping[str, Side],
     rounds: int,
     least_seconds: float = 0,
     shown: str = "ours",

@@ -17,6 +17,7 @@ from slim_fast.interop.checkpoints.model_card import TRAINING, write_model_card
 from slim_fast.interop.checkpoints.read import Checkpoint, read_checkpoint
 from slim_fast.interop.cuda_graphs import CudaGraphs
 from slim_fast.interop.people_encoder import PeopleEncoder
+from slim_fast.interop.runtimes import check_choices, optimize_with
 from slim_fast.interop.transfer import to_skeleton
 from slim_fast.model.encoder import EncoderConfig
 from slim_fast.model.files import (
@@ -183,19 +184,39 @@ class SLiMEncoder(PeopleEncoder):
         return to_skeleton(self, topology, channels)
 
     def optimize(
-        self, dtype: torch.dtype | Literal["auto"] | None = "auto", cuda_graphs: bool = False
+        self,
+        dtype: torch.dtype | Literal["auto"] | None = "auto",
+        cuda_graphs: bool = False,
+        *,
+        backend: Literal["auto", "torch", "openvino", "onnxruntime"] = "torch",
+        precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        clips: int | Tensor = 1,
     ) -> Self:
         """Make a copy for inference, as fast as this machine allows.
 
         Args:
-            dtype: of the blocks' matmuls; "auto": bfloat16 where the hardware multiplies it
-                natively, else float32; None: the weights'. Clips may stay in float32.
+            backend: what computes the blocks. "openvino" and "onnxruntime" run on the CPU, on as
+                many threads as PyTorch has now, and answer what `forward` and `forward_features`
+                compute without masks; masks and `get_intermediate_layers` are left to PyTorch.
+                Their answers are compared with float32's first. "auto": those that are installed,
+                and PyTorch, are timed once on `clips`, and CLS alone and all tokens each get the
+                fastest; what was measured is logged, and `answered_by` has what was chosen.
+            precision: of the matmuls; "auto": bf16 where the hardware multiplies it natively and
+                the backend has it, else fp32. int8: onnxruntime's, never by itself.
+            clips: for backend="auto": how many clips of two people a call will have, or such clips
+                (B, C, T, V, M).
+            dtype: of PyTorch's matmuls, in place of `precision`; "auto": as there; None: the
+                weights'. Clips may stay in float32.
             cuda_graphs: capture each shape of clips once and replay it. Absent people are then
                 computed and zeroed, because shapes are fixed.
 
         On a CPU the copy can't be trained, saved or moved.
-        Raises: UserError for cuda_graphs without CUDA or with hooks, and as `freeze`.
+        Raises: UserError for a backend that is not installed, lacks the precision, or answers
+        otherwise than float32; for cuda_graphs without CUDA or with hooks, and as `freeze`.
         """
+        check_choices(backend, precision, dtype, cuda_graphs)
+        if backend != "torch":
+            return optimize_with(self, backend, precision, clips)
         if cuda_graphs and any(m._forward_hooks or m._forward_pre_hooks for m in self.modules()):
             raise UserError(
                 "optimize: cuda_graphs=True replays what was captured and calls no hooks: remove "
@@ -206,15 +227,16 @@ class SLiMEncoder(PeopleEncoder):
             raise UserError(
                 f"optimize: cuda_graphs=True needs the encoder on CUDA, and it is on {device}."
             )
-        if isinstance(dtype, str):
-            if dtype != "auto":
-                raise UserError(
-                    f'optimize: dtype={dtype!r}; use torch.float32, torch.bfloat16 or "auto".'
-                )
-            dtype = choose_dtype("auto", device)
-        fast = freeze(self, dtype)
+        fast = freeze(self, choose_dtype(precision, device) if isinstance(dtype, str) else dtype)
         fast._graphs = CudaGraphs() if cuda_graphs else None
         return fast
+
+    @property
+    def answered_by(self) -> dict[str, str]:
+        """Which runtime, in which precision, answers for "cls" alone and for the "last" block, of
+        a copy that `optimize` made with a backend; empty: PyTorch does.
+        """
+        return {} if self._runtimes is None else dict(self._runtimes.names)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self._graphs is not None:

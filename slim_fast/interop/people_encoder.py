@@ -26,6 +26,7 @@ from slim_fast.interop.clips.people import (
 )
 from slim_fast.interop.clips.plausible import warn_if_implausible
 from slim_fast.interop.cuda_graphs import CudaGraphs
+from slim_fast.interop.runtimes.programs import Runtimes
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.files import parse_description
 from slim_fast.skeletons import Topology, get_topology
@@ -52,6 +53,7 @@ class PeopleEncoder(Encoder):
         self.skip_empty, self.resample = skip_empty, resample
         self.head: nn.Module = nn.Identity()  # applied to the CLS token in forward
         self._graphs: CudaGraphs | None = None
+        self._runtimes: Runtimes | None = None
         self.training_record: Mapping[str, Any] | None = None
         """Of the run that trained the weights, where it is known; for the model card."""
 
@@ -225,7 +227,8 @@ class PeopleEncoder(Encoder):
 
         inputs = [group.clips for group in groups], [group.masks for group in groups]
         key = (blocks if isinstance(blocks, str) else tuple(blocks), norm)
-        layers = run(*inputs) if self._graphs is None else self._graphs(run, *inputs, key)
+        through = self._graphs or self._runtimes
+        layers = run(*inputs) if through is None else through(run, *inputs, key)
         return [
             [group.scatter(x) for group, x in zip(groups, layer, strict=True)] for layer in layers
         ]

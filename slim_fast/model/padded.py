@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,7 @@ from slim_kernels.attention.rotary import BASE
 from torch import Tensor
 from torch.jit._trace import is_tracing
 
-from slim_fast.model.block import is_plain_patch_embed
+from slim_fast.model.block import Block, is_plain_patch_embed
 
 if TYPE_CHECKING:
     from slim_fast.model.encoder import Encoder
@@ -27,12 +27,15 @@ class PaddedLayout:
     """(L, d / 2) of each token's angles; CLS and registers are not rotated."""
     visible: Tensor | None = None
     """(N, 1, 1, L) bool, which tokens may be attended to; None: all."""
+    is_cls_alone: bool = False
+    """Whether only the first token attends."""
 
     def attend(self, qkv: Tensor, heads: int) -> Tensor:
-        """Queries, keys and values (N, L, 3 D) -> (N, L, D)."""
+        """Queries, keys and values (N, L, 3 D) -> (N, L, D), or (N, 1, D) of CLS alone."""
         # (N, heads, L, d)
         q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        q, k = self._rotate(q), self._rotate(k)
+        k = self._rotate(k)
+        q = q[:, :, :1] if self.is_cls_alone else self._rotate(q)  # CLS is not rotated
         if is_tracing():  # FLOP counters know matrix multiplications only
             scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
             if self.visible is not None:
@@ -61,6 +64,21 @@ def encode_padded(
         if number in blocks:
             outputs.append(h)
     return outputs
+
+
+def encode_padded_cls(encoder: Encoder, clips: Tensor) -> Tensor:
+    """CLS (N, D) of the last block for clips (N, T, V, C), before the final norm.
+
+    A last block of our own computes nothing else.
+    """
+    h, tokens = _embedded(encoder, clips, None)
+    for block in encoder.blocks[:-1]:
+        h = block(h, tokens)
+    last = encoder.blocks[-1]
+    if type(last).forward is not Block.forward:
+        return last(h, tokens)[:, 0]
+    cls = h[:, :1] + last.attn(last.norm1(h), replace(tokens, is_cls_alone=True))
+    return (cls + last.mlp(last.norm2(cls)))[:, 0]
 
 
 def _embedded(encoder: Encoder, clips: Tensor, mask: Tensor | None) -> tuple[Tensor, PaddedLayout]:

@@ -1,8 +1,6 @@
 """Models as ONNX files."""
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,8 +16,10 @@ from slim_fast.interop.export.program import (
     write_program,
 )
 from slim_fast.interop.export.verify import Run
+from slim_fast.interop.tracing import import_package
 
 OLDEST_OPSET, OPSET = 18, 20
+_EXTRA = "onnx", "Exporting to ONNX"
 
 
 def export_onnx(
@@ -45,7 +45,8 @@ def export_onnx(
     `path` then stays.
     """
     onnx, *_ = [
-        _module(name) for name in ("onnx", "onnxscript", "onnxruntime")[: 3 if verify else 2]
+        import_package(name, *_EXTRA)
+        for name in ("onnx", "onnxscript", "onnxruntime")[: 3 if verify else 2]
     ]
     if opset < OLDEST_OPSET:
         raise UserError(f"ONNX opset {opset} is too old: choose {OLDEST_OPSET} or newer.")
@@ -83,7 +84,7 @@ def export_onnx(
 
 
 def _onnxruntime(content: bytes) -> Run:
-    onnxruntime = _module("onnxruntime")
+    onnxruntime = import_package("onnxruntime", *_EXTRA)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # its errors are raised
@@ -95,12 +96,3 @@ def _onnxruntime(content: bytes) -> Run:
             "take an older --opset."
         ) from error
     return lambda x: [torch.from_numpy(output) for output in session.run(None, {"x": x.numpy()})]
-
-
-def _module(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f'Exporting to ONNX needs {name}: pip install "slim_fast[onnx]".'
-        ) from error

@@ -1,11 +1,7 @@
 """What the formats of exported programs share: how a model is traced, checked and written."""
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +17,7 @@ from slim_fast.interop.classifier import SLiMClassifier
 from slim_fast.interop.encoder import SLiMEncoder
 from slim_fast.interop.export.module import ExportModule
 from slim_fast.interop.export.verify import Run, check
+from slim_fast.interop.tracing import quiet
 from slim_fast.model.frozen import copied
 from slim_fast.writing import write_atomically
 
@@ -73,11 +70,11 @@ def write_program(
     def write(file: BinaryIO) -> None:
         report("Tracing the model ...")
         # Without this, sizes of one patch, clip or person would be specialised programs.
-        with _quiet(), shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made at run time
+        with quiet(), shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made at run time
             content = make(plain)
         if verify:
             report("Comparing its outputs with the model's ...")
-            with _quiet():
+            with quiet():
                 errors.update(check(plain.encoder, load(content)))
         file.write(content)
 
@@ -104,16 +101,3 @@ def dynamic_axes(model: SLiMEncoder) -> tuple[dict[int, Any]]:
     return (
         {0: Dim("B", min=1), 2: model.config.patch_frames * Dim("t", min=1), 4: Dim("M", min=1)},
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence warnings, logs and prints of the exporters."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -70,6 +70,19 @@ def everything():
             for p in both
         ),
         *(
+            result(
+                name,
+                {"baseline": baseline, **clips, "tokens": "all", "threads": 2, "precision": "bf16"},
+                by={"ours": "openvino bf16", "baseline": "openvino fp32"},
+                **sides(0.1, 0.2),
+                **target,
+            )
+            for name, baseline in (
+                ("runtimes", "openvino"),
+                ("like_for_like", "MAE, its fastest runtime"),
+            )
+        ),
+        *(
             result("baseline_training", {"baseline": n, **step}, **sides(1, 2))
             for n in ("MAE", "S-JEPA", "GFP")
         ),

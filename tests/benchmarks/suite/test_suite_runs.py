@@ -32,6 +32,8 @@ KINDS = [
     "visible_attention",
     "inference",
     "inference_share",
+    "like_for_like",
+    "runtimes",
     "drop_in",
     "baseline_training",
     "kernels",
