@@ -91,6 +91,18 @@ class Monitor:
             self._board.close()
 
 
+class NoMonitor:
+    """Of the processes whose progress is another one's too: shows and writes nothing."""
+
+    def advance(self) -> None: ...
+
+    def restart_clock(self) -> None: ...
+
+    def print_line(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, without a last line that was cut off."""
     if not path.exists():
