@@ -106,7 +106,8 @@ class TrainingLoop:
                 raise
             if self.step and self.step != self._saved_step:  # weights are those after a whole step
                 self._save()
-            raise UserError(describe_loss(error)) from error
+            last = self.checkpoints.files()
+            raise UserError(describe_loss(error, str(last[-1]) if last else "none")) from error
         except NonFiniteLoss as error:
             if not self.ranks.is_first:
                 raise SaidElsewhere from error

@@ -142,7 +142,7 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
         if not is_lost_connection(error):
             raise
         if ranks.speaks_first():
-            raise UserError(describe_loss(error)) from error
+            raise UserError(describe_loss(error, "if there is one")) from error
         raise SaidElsewhere from error
     finally:
         logger.disabled = before
@@ -176,14 +176,15 @@ def is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(w in str(error).lower() for w in words)
 
 
-def describe_loss(error: RuntimeError) -> str:
-    """Such an error as a sentence."""
+def describe_loss(error: RuntimeError, checkpoint: str) -> str:
+    """Such an error as a sentence; `checkpoint` is the newest one."""
     return (
         f"Another process of the run has ended or cannot be reached ({_first_line(error)}). The "
-        "same command resumes the run from its last checkpoint."
+        f"same command resumes the run from its last checkpoint ({checkpoint})."
     )
 
 
 def _first_line(error: Exception) -> str:
+    """Of an error of several lines and sentences the first, without the place in C++."""
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return line.rsplit("] ", 1)[-1].rstrip(".")[:160]
+    return line.rsplit("cc:", 1)[-1].split("] ", 1)[-1].split(". ")[0].rstrip(".")[:160]
