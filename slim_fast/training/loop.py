@@ -80,7 +80,7 @@ class TrainingLoop:
         evaluated = {record["step"] for record in records if "knn_top1" in record}
         self._evaluated = self.ranks.share(evaluated)
         threads = ThreadAdapter(config.threads is not None, self.monitor.print_line)
-        adapt = self.trainer.device.type == "cpu"
+        adapt, is_memory_out = self.trainer.device.type == "cpu", False
         try:
             with Interrupt() as interrupt:
                 while True:
@@ -101,6 +101,8 @@ class TrainingLoop:
                         threads.adapt(self.step)
                     if self._is_due(self.log.metrics_every):
                         self._record(values, schedules)
+        except torch.OutOfMemoryError:
+            is_memory_out = True  # here the traceback still holds the failed step's tensors
         except RuntimeError as error:
             if self.ranks.size == 1 or not is_lost_connection(error):
                 raise
@@ -114,6 +116,8 @@ class TrainingLoop:
             raise UserError(self._describe_nonfinite(error)) from error
         finally:
             self.monitor.close()
+        if is_memory_out:
+            raise UserError(self._describe_memory())
         return time.perf_counter() - self._began
 
     def _wants_to_stop(self, interrupt: Interrupt) -> int:
@@ -184,6 +188,19 @@ class TrainingLoop:
             f"Stopped by {name} after step {self.step}; {self.checkpoints.path(self.step)} is "
             "saved. The same command resumes the run.",
             status,
+        )
+
+    def _describe_memory(self) -> str:
+        config, parts = self.trainer.config, None
+        if self.ranks.size == 1:  # others would wait for this one
+            self.trainer.optimizer.zero_grad()
+            parts = self.trainer.find_fitting_parts(self.step)
+        remedy = f"--accumulate {parts or 2 * config.accumulate}"
+        tried = "which fits" if parts else "for example"
+        return (
+            f"Step {self.step} needs more memory than the device has ({config.batch} clips in "
+            f"{self.ranks.size * config.accumulate} parts). Give {remedy}, {tried}: the same step "
+            "in less memory; the same command with it resumes the run."
         )
 
     def _describe_nonfinite(self, error: NonFiniteLoss) -> str:

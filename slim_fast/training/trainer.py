@@ -133,6 +133,25 @@ class Trainer:
             return self.losses.no_sync()
         return nullcontext()
 
+    def find_fitting_parts(self, step: int) -> int | None:
+        """The smallest `accumulate` with which this step does not run out of memory, by trying;
+        None: not even clip by clip. The weights stay as they are.
+        """
+        each = len(range(self.config.batch)[self.parts[0]]) * len(self.parts)
+        now = compute_schedules(step, self.config.steps, self.config.batch, self.config.optim)
+        parts = len(self.parts)
+        while parts < each:
+            parts = next(n for n in range(2 * parts, each + 1) if each % n == 0)
+            self.parts = self.ranks.split(self.config.batch, parts)
+            try:
+                self.compute_gradients(self.order(step).to(self.device), step, now)
+            except torch.OutOfMemoryError:
+                continue
+            finally:
+                self.optimizer.zero_grad()
+            return parts
+        return None
+
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
         """Load an encoder into all of the method's. Raises: UserError for what does not fit."""
         for module in self.model.modules():
