@@ -16,7 +16,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from slim_fast.errors import UserError, describe_os_error, suggest
+from slim_fast.errors import SaidElsewhere, UserError, describe_os_error, suggest
 from slim_fast.limits import describe_fault, readable_types
 
 
@@ -157,6 +157,8 @@ def run_command(
     try:
         with plain_warnings():
             run()
+    except SaidElsewhere:
+        return 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Bad input: a file, a value, a name. Commands print its sentence and exit with status 2."""
 
 
+class SaidElsewhere(UserError):
+    """Ends a process of a run whose error another one has reported: exit status 2, no words."""
+
+
 def describe_os_error(error: OSError) -> str:
     """The file of a failed call and what is wrong with it."""
     if error.filename is None or error.strerror is None:

@@ -207,7 +207,8 @@ def run_training(command: Callable[[], None]) -> int:
         try:
             return run_command(command, lambda number: f"Stopped by {number.name}. {RESUMES}")
         except Interrupted as stop:
-            print(stop, file=sys.stderr)
+            if str(stop):  # else another process says it
+                print(stop, file=sys.stderr)
             return stop.status
 
 

@@ -108,7 +108,7 @@ def whole_batch(run: Run) -> int:
 def stepper(trainer: Trainer, views: ViewBatch | None = None) -> Callable[[], Any]:
     """One step after the other; on the same views where they are given."""
     if views is not None:
-        trainer.sampler = lambda clip, step: views  # type: ignore[assignment]
+        trainer.sampler = lambda clip, step, part: views  # type: ignore[assignment]
     numbers = iter(range(1 << 30))
     return lambda: trainer.step(next(numbers))
 

@@ -72,7 +72,7 @@ def ours(
     trainer, steps = build_trainer(path, sizes, precision, attention), iter(range(1 << 30))
     if not views:
         prepared = [trainer.sampler(trainer.order(step), step) for step in range(PREPARED)]
-        trainer.sampler = lambda clip, step: prepared[step % PREPARED]  # type: ignore[assignment]
+        trainer.sampler = lambda clip, step, part: prepared[step % PREPARED]  # type: ignore[assignment]
 
     def run() -> float:
         losses, _ = trainer.step(next(steps))

@@ -8,7 +8,6 @@ clips.npz: start, length, people, label, subject, camera, setup, names, and one 
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +88,9 @@ class ClipCache:
             cache = cls(folder, *kinds, positions, **columns, splits=splits, meta=meta)
         except PermissionError as error:
             raise UserError(f"{describe_os_error(error)}: mend its permissions") from error
-        except (OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except Exception as error:  # numpy raises nearly anything on a damaged file
             raise UserError(
                 f"{folder} is a damaged clip cache ({error}): convert the data again"
             ) from error

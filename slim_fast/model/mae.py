@@ -6,6 +6,7 @@ the encoder is SLiM's: 8 frames a token, rotary embedding of time, CLS and regis
 through the decoder too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,7 @@ from slim_fast.model.block import NORM_EPS, Block
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.method import Method, Schedules
 from slim_fast.model.packing import Packing, masked_indices
+from slim_fast.model.parts import mean_of_parts
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -85,21 +87,37 @@ class MaskedAutoencoder(Method):
         out = encoder.patch_frames * channels
         self.decoder = Decoder(encoder, config.decoder_depth, joints, out)
 
-    def losses(self, views: ViewBatch, now: Schedules) -> dict[str, Tensor]:
+    def losses(
+        self, views: ViewBatch, now: Schedules, part: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """{"loss"} of the views of the first group, a scalar; other groups are not looked at."""
         group = views.groups[0]
-        return {"loss": self(group.clips.flatten(0, 1), group.mask.flatten(0, 1))}
+        return {"loss": self(group.clips.flatten(0, 1), group.mask.flatten(0, 1), part)}
 
-    def forward(self, clips: Tensor, mask: Tensor) -> Tensor:
+    def survey(self, parts: Sequence[ViewBatch], now: Schedules) -> list[Tensor] | list[None]:
+        """The mean number of targets of a part, by which each divides: scalars."""
+        if len(parts) == 1 and self.group is None:
+            return [None]
+        counts = []
+        for views in parts:
+            group = views.groups[0]
+            known = self.targets(group.clips.flatten(0, 1))[1].flatten(0, 1)
+            masked, _ = masked_indices(group.mask.flatten(0, 1), None)
+            counts.append(known[masked].sum(dtype=torch.float32))
+        return [mean_of_parts(torch.stack(counts).sum(), len(parts), self.group)] * len(parts)
+
+    def forward(self, clips: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
         """Mean squared error over the masked tokens of clips (N, T, V, C), a scalar.
 
-        mask (N, T / 8, V) bool. Frames in which a joint is not detected do not count.
+        mask (N, T / 8, V) bool. Frames in which a joint is not detected do not count. count: how
+        many numbers the mean is over; None: as many as are predicted.
         """
         masked, _ = masked_indices(mask, None)
         predicted = self.predict(clips, mask, masked)
         predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
         targets, known = (x.flatten(0, 1)[masked] for x in self.targets(clips))
-        return ((predicted - targets).square() * known).sum() / known.sum().clamp_min(1)
+        count = known.sum().clamp_min(1) if count is None else count.clamp_min(1e-6)
+        return ((predicted - targets).square() * known).sum() / count
 
     def predict(self, clips: Tensor, mask: Tensor, masked: Tensor) -> Tensor:
         """Predictions (R, 8 C) for the masked tokens, numbered by `masked` int64 (R,)."""

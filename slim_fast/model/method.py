@@ -1,8 +1,10 @@
 """What the trainer asks of a method that pre-trains an encoder."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from slim_fast.model.encoder import Encoder
@@ -27,6 +29,8 @@ class Method(nn.Module, ABC):
     """Name, among the method's modules, of the encoder that is evaluated and saved."""
     follows: ClassVar[tuple[str, ...]] = ()
     """The values of `Schedules` that it reads."""
+    group: dist.ProcessGroup | None = None
+    """The processes that each have as large a part of every batch; None: this one alone."""
 
     @property
     def trained(self) -> nn.Module:
@@ -41,8 +45,15 @@ class Method(nn.Module, ABC):
         return encoder
 
     @abstractmethod
-    def losses(self, views: ViewBatch, now: Schedules) -> dict[str, Tensor]:
-        """Scalars of a batch of views: "loss", and the terms it is the sum of, if several."""
+    def losses(self, views: ViewBatch, now: Schedules, part: Any = None) -> dict[str, Tensor]:
+        """Scalars of a batch of views: "loss", and the terms it is the sum of, if several.
+
+        part: of `survey`. The mean over all parts is then the whole batch's loss.
+        """
+
+    def survey(self, parts: Sequence[ViewBatch], now: Schedules) -> list[Any]:
+        """What `losses` needs of the whole batch, for each of this process' parts of it."""
+        return [None] * len(parts)
 
     def before_update(self, now: Schedules) -> None:
         """Change the gradients of a step before they are clipped."""

@@ -1,6 +1,7 @@
 """SLiM's three losses (paper sections 3.3 and 3.4), from features to scalars."""
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from slim_kernels import prototype_loss
 from torch import Tensor
@@ -16,12 +17,14 @@ def contrastive_loss(
     head: PrototypeHead,
     teacher_head: PrototypeHead,
     teacher_temp: float,
+    potentials: Tensor | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """Cross-entropy of every student view with the teacher's other global views (paper's L_GLCL).
 
     student: CLS features per view group (B, n, D), the two global views first; teacher: (B, 2, D).
     The 2 global-global and 2 × locals local-global terms, each a mean over the batch, are averaged
-    over all terms (18 in the recipe).
+    over all terms (18 in the recipe). potentials, group: those of `prototype_loss`.
     """
     batch = len(teacher)
     device = teacher.device
@@ -42,6 +45,8 @@ def contrastive_loss(
         weight=weight,
         student_temp=STUDENT_TEMPERATURE,
         teacher_temp=teacher_temp,
+        potentials=potentials,
+        group=group,
     )
 
 
@@ -53,11 +58,14 @@ def masked_feature_loss(
     head: PrototypeHead,
     teacher_head: PrototypeHead,
     teacher_temp: float,
+    potentials: Tensor | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """Masked feature modelling: cross-entropy at the masked positions of the masked global views.
 
     student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of
-    the view) / (2 B); real (R,) bool: which rows count, None: all.
+    the view) / (2 B); real (R,) bool: which rows count, None: all. potentials, group: those of
+    `prototype_loss`.
     """
     return prototype_loss(
         head(student),
@@ -68,6 +76,8 @@ def masked_feature_loss(
         valid=real,
         student_temp=STUDENT_TEMPERATURE,
         teacher_temp=teacher_temp,
+        potentials=potentials,
+        group=group,
     )
 
 
@@ -83,3 +93,14 @@ def koleo(features: Tensor) -> Tensor:
         with torch.no_grad():
             nearest = (x @ x.t()).fill_diagonal_(-2).argmax(1)
         return -((x - x[nearest]).norm(dim=-1) + 1e-6).log().mean()
+
+
+def koleo_of_part(features: Tensor, batch: Tensor, first: int) -> Tensor:
+    """`koleo` of a whole batch (N, D), with the gradient of its rows `features` (B, D) from `first`
+    on, times N / B because parts are averaged.
+    """
+    parts, end = len(batch) // len(features), first + len(features)
+    # values of the batch alone: of a clip that is in it twice, the distance must stay exactly 0
+    own = batch[first:end] + (features - features.detach())
+    whole = koleo(torch.cat([batch[:first], own, batch[end:]]))
+    return parts * whole - (parts - 1) * whole.detach()

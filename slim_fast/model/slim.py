@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+from slim_kernels import sinkhorn_potentials
 from torch import Tensor, nn
 
 from slim_fast.errors import UserError
@@ -17,8 +18,14 @@ from slim_fast.limits import NonNegative
 from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.heads import HeadConfig, PrototypeHead
 from slim_fast.model.method import Method, Schedules
-from slim_fast.model.objectives import contrastive_loss, koleo, masked_feature_loss
+from slim_fast.model.objectives import (
+    contrastive_loss,
+    koleo,
+    koleo_of_part,
+    masked_feature_loss,
+)
 from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
+from slim_fast.model.parts import BatchPart, concatenate, gather_rows, rank_of
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -104,9 +111,11 @@ class SLiM(Method):
         """The student."""
         return self.student
 
-    def losses(self, views: ViewBatch, now: Schedules) -> dict[str, Tensor]:
+    def losses(
+        self, views: ViewBatch, now: Schedules, part: BatchPart | None = None
+    ) -> dict[str, Tensor]:
         """See `forward`."""
-        return self(views, now.teacher_temperature)
+        return self(views, now.teacher_temperature, part=part)
 
     def before_update(self, now: Schedules) -> None:
         """Leave the prototypes as they are while they are frozen."""
@@ -118,25 +127,70 @@ class SLiM(Method):
         """Let the teacher follow the student."""
         self.update_teacher(now.teacher_momentum)
 
+    @torch.no_grad()
+    def survey(self, parts: Sequence[ViewBatch], now: Schedules) -> list[BatchPart] | list[None]:
+        """The teacher's features and Sinkhorn-Knopp over all of them; for KoLeo, the student's CLS
+        of all global views, which are encoded once more with their gradient.
+
+        A single part needs none of it: what processes share, they share within `forward`.
+        """
+        if len(parts) == 1:
+            return [None]
+        loss, temperature, group = self.config.loss, now.teacher_temperature, self.group
+        teachers, rows, cls = [], [], []
+        for views in parts:
+            sorted_views, masked = self.arrange(views)
+            teachers.append(self.encode_teacher(sorted_views, masked))
+            rows.append(None if masked is None else masked.is_masked)
+            if loss.koleo:
+                seen = encode(self.student.encoder, sorted_views, sorted_views.masks[:1], None)
+                cls.append(seen.cls[0])
+        contrastive = masked_ = None
+        if loss.contrastive:
+            head = self.teacher.contrastive_head
+            x = torch.cat([head(teacher.cls[0].flatten(0, 1)) for teacher in teachers])
+            contrastive = sinkhorn_potentials(x, head.unit_prototypes(), temperature, group=group)
+        if loss.masked:
+            head = self.teacher.masked_head
+            x = torch.cat([head(teacher.patches) for teacher in teachers])
+            masked_ = sinkhorn_potentials(
+                *(x, head.unit_prototypes(), temperature), group=group, valid=concatenate(rows)
+            )
+        whole = gather_rows(torch.cat(cls), group) if cls else None
+        first = [(rank_of(group) * len(parts) + n) * len(parts[0].clip) for n in range(len(parts))]
+        return [
+            BatchPart(teacher, contrastive, masked_, whole, n)
+            for teacher, n in zip(teachers, first, strict=True)
+        ]
+
     def forward(
-        self, views: ViewBatch, teacher_temp: float, fixed_shapes: bool | None = None
+        self,
+        views: ViewBatch,
+        teacher_temp: float,
+        fixed_shapes: bool | None = None,
+        part: BatchPart | None = None,
     ) -> dict[str, Tensor]:
         """One batch of views to the scalars "contrastive", "masked", "koleo" and their sum "loss".
 
         fixed_shapes: whether no tensor's size may depend on the masks, see `find_masked`.
         """
-        groups = views.groups
-        sorted_views = sort_views(
-            [group.clips for group in groups],
-            [group.mask for group in groups],
-            self.config.encoder.attention,
-        )
-        masked = self.find_masked(sorted_views, views.max_masked, fixed_shapes)
+        sorted_views, masked = self.arrange(views, fixed_shapes)
         student = self.encode_student(sorted_views, masked)
-        teacher = self.encode_teacher(sorted_views, masked)
-        terms = self.compare(student, teacher, masked, teacher_temp)
+        teacher = self.encode_teacher(sorted_views, masked) if part is None else part.teacher
+        terms = self.compare(student, teacher, masked, teacher_temp, part)
         weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
         return {"loss": torch.stack(weighted).sum(), **terms}
+
+    def arrange(
+        self, views: ViewBatch, fixed_shapes: bool | None = None
+    ) -> tuple[SortedViews, MaskedTokens | None]:
+        """The views as they are encoded, and `find_masked` of them."""
+        sorted_views = sort_views(
+            [group.clips for group in views.groups],
+            [group.mask for group in views.groups],
+            self.config.encoder.attention,
+        )
+        return sorted_views, self.find_masked(sorted_views, views.max_masked, fixed_shapes)
 
     def find_masked(
         self, views: SortedViews, max_masked: int | None, fixed_shapes: bool | None = None
@@ -170,25 +224,44 @@ class SLiM(Method):
         return encode(self.teacher.encoder, views, [None], masked)
 
     def compare(
-        self, student: Features, teacher: Features, masked: MaskedTokens | None, teacher_temp: float
+        self,
+        student: Features,
+        teacher: Features,
+        masked: MaskedTokens | None,
+        teacher_temp: float,
+        part: BatchPart | None = None,
     ) -> dict[str, Tensor]:
         """The terms of the objective that have a weight (paper section 3.4)."""
         terms: dict[str, Tensor] = {}
+        group = self.group if part is None else None
         if self.config.loss.contrastive:
             heads = self.student.contrastive_head, self.teacher.contrastive_head
             terms["contrastive"] = contrastive_loss(
-                student.cls, teacher.cls[0], *heads, teacher_temp
+                *(student.cls, teacher.cls[0], *heads, teacher_temp),
+                *(None if part is None else part.contrastive, group),
             )
         if masked is not None:
             heads = self.student.masked_head, self.teacher.masked_head
             patches = (student.patches, teacher.patches)
             terms["masked"] = masked_feature_loss(
-                *patches, masked.weight, masked.is_masked, *heads, teacher_temp
+                *(*patches, masked.weight, masked.is_masked, *heads, teacher_temp),
+                *(None if part is None else part.masked, group),
             )
         if self.config.loss.koleo:
-            first, second = student.cls[0].unbind(1)
-            terms["koleo"] = koleo(first) + koleo(second)
+            terms["koleo"] = self.spread(student.cls[0], part)
         return terms
+
+    def spread(self, cls: Tensor, part: BatchPart | None) -> Tensor:
+        """KoLeo of the student's global CLS (B, 2, D), each view over the whole batch."""
+        if part is None and self.group is None:
+            return koleo(cls[:, 0]) + koleo(cls[:, 1])
+        if part is None:
+            whole, first = gather_rows(cls.detach(), self.group), rank_of(self.group) * len(cls)
+        else:
+            assert part.cls is not None
+            whole, first = part.cls, part.first
+        terms = [koleo_of_part(cls[:, view], whole[:, view], first) for view in range(2)]
+        return torch.stack(terms).sum()
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:

@@ -102,7 +102,11 @@ class PretrainConfig:
     from there on those of the longer run.
     """
     batch: Count = 768
-    """Clips a step."""
+    """Clips a step, of all processes together."""
+    accumulate: Count = 1
+    """Parts that a process computes its share of a batch in, one after the other: less memory, the
+    same step. SLiM then encodes the global views twice.
+    """
     seed: Annotated[int, Ge(-(2**63)), Le(2**63 - 1)] = 0
     """Seed of weights, data order, views and masks."""
     device: str = "auto"
@@ -111,6 +115,8 @@ class PretrainConfig:
     """bf16: autocast with fp32 master weights; auto: bf16 where the hardware has it natively."""
     threads: Count | None = None
     """CPU threads; none: all."""
+    max_hours: Positive | None = None
+    """Save and stop after so many hours, counted from each start; none: never."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
     """Views, augmentations and masks."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import signal
 import time
 from dataclasses import asdict
@@ -11,20 +12,24 @@ from typing import Any
 import torch
 
 from slim_fast.data.cache import ClipCache
-from slim_fast.errors import UserError
+from slim_fast.errors import SaidElsewhere, UserError
 from slim_fast.evaluation.probe import compute_online_knn
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.clips import hash_clips, select_knn_clips
 from slim_fast.training.folder import METRICS
 from slim_fast.training.interrupt import Interrupt
-from slim_fast.training.monitor import Monitor, read_metrics
+from slim_fast.training.monitor import Monitor, NoMonitor, read_metrics
 from slim_fast.training.output import logger
+from slim_fast.training.ranks import describe_loss, is_lost_connection
 from slim_fast.training.schedules import ScheduleValues
 from slim_fast.training.teacher import describe_encoder
 from slim_fast.training.threads import ThreadAdapter
 from slim_fast.training.trainer import NonFiniteLoss, Trainer
 
 EVENTS = 10  # evaluations and checkpoints of a run that names no interval
+TRY_AGAIN = 75
+"""Exit status of a run that has stopped by itself (EX_TEMPFAIL of sysexits.h)."""
+_OVERTIME = 1 << 16  # beyond every signal's number
 
 
 class Interrupted(Exception):
@@ -47,10 +52,12 @@ class TrainingLoop:
         step: int,
         seconds: float,
     ) -> None:
-        self.trainer, self.cache = trainer, cache
+        self.trainer, self.cache, self.ranks = trainer, cache, trainer.ranks
         self.checkpoints, self.folder = checkpoints, folder
         self.step, self.steps, self.log = step, trainer.config.steps, trainer.config.log
         self._began = time.perf_counter() - seconds
+        hours = trainer.config.max_hours
+        self._ends = math.inf if hours is None else time.monotonic() + 3600 * hours
         self._saved_step, self._saved_at = step or None, time.monotonic()
         self._knn_clips = select_knn_clips(cache, trainer.config)
         self._about = {
@@ -64,20 +71,24 @@ class TrainingLoop:
     def run(self) -> float:
         """Train; returns the seconds. Raises: Interrupted; UserError for a non-finite loss."""
         config = self.trainer.config
-        quiet = not logger.isEnabledFor(logging.INFO)
-        self.monitor = Monitor(self.folder, self.step, self.steps, config.batch, quiet)
-        records = read_metrics(self.folder / METRICS)  # up to this step: the monitor drops others
-        self._evaluated = {record["step"] for record in records if "knn_top1" in record}
+        self.monitor: Monitor | NoMonitor = NoMonitor()
+        records = []
+        if self.ranks.is_first:
+            quiet = not logger.isEnabledFor(logging.INFO)
+            self.monitor = Monitor(self.folder, self.step, self.steps, config.batch, quiet)
+            records = read_metrics(self.folder / METRICS)  # up to this step
+        evaluated = {record["step"] for record in records if "knn_top1" in record}
+        self._evaluated = self.ranks.share(evaluated)
         threads = ThreadAdapter(config.threads is not None, self.monitor.print_line)
-        adapt = self.trainer.device.type == "cpu"
+        adapt, is_memory_out = self.trainer.device.type == "cpu", False
         try:
             with Interrupt() as interrupt:
                 while True:
-                    stop = interrupt.requested
+                    stop = self.ranks.largest(self._wants_to_stop(interrupt))
                     if self.step != self._saved_step and (stop or self._is_checkpoint_due()):
                         self._save()
                     if stop:
-                        raise Interrupted(self._describe_stop(stop), 128 + stop)
+                        raise self._stop(stop)
                     if self._is_evaluation_due():
                         self._evaluate()
                         continue  # a signal may have come meanwhile
@@ -90,11 +101,28 @@ class TrainingLoop:
                         threads.adapt(self.step)
                     if self._is_due(self.log.metrics_every):
                         self._record(values, schedules)
+        except torch.OutOfMemoryError:
+            is_memory_out = True  # here the traceback still holds the failed step's tensors
+        except RuntimeError as error:
+            if self.ranks.size == 1 or not is_lost_connection(error):
+                raise
+            if self.step and self.step != self._saved_step:  # weights are those after a whole step
+                self._save()
+            last = self.checkpoints.files()
+            raise UserError(describe_loss(error, str(last[-1]) if last else "none")) from error
         except NonFiniteLoss as error:
+            if not self.ranks.is_first:
+                raise SaidElsewhere from error
             raise UserError(self._describe_nonfinite(error)) from error
         finally:
             self.monitor.close()
+        if is_memory_out:
+            raise UserError(self._describe_memory())
         return time.perf_counter() - self._began
+
+    def _wants_to_stop(self, interrupt: Interrupt) -> int:
+        """The number of the signal that came, _OVERTIME, or 0."""
+        return _OVERTIME if time.monotonic() >= self._ends else int(interrupt.requested or 0)
 
     def _is_due(self, every: int) -> bool:
         """Whether `every` so many steps, and at the end; 0: EVENTS times a run."""
@@ -107,9 +135,12 @@ class TrainingLoop:
         return is_old or self._is_due(self.log.checkpoint_every)
 
     def _save(self) -> None:
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+        if not self.ranks.is_first:
+            return
         state = {**self.trainer.state_dict(), "step": self.step, **self._about}
         self.checkpoints.save(self.step, {**state, "seconds": time.perf_counter() - self._began})
-        self._saved_step, self._saved_at = self.step, time.monotonic()
+        self._saved_at = time.monotonic()
         self.monitor.restart_clock()
 
     def _is_evaluation_due(self) -> bool:
@@ -117,6 +148,10 @@ class TrainingLoop:
         return is_open and self._is_due(self.log.knn_every)
 
     def _evaluate(self) -> None:
+        """By the first process; the others wait."""
+        self._evaluated.add(self.step)
+        if not isinstance(self.monitor, Monitor):
+            return
         assert self._knn_clips is not None
         accuracy = compute_online_knn(
             self.cache,
@@ -127,9 +162,10 @@ class TrainingLoop:
         self.monitor.write(self.step, {"knn_top1": accuracy})
         self.monitor.print_line(f"step {self.step}: 1-NN accuracy {accuracy:.1%}")
         self.monitor.restart_clock()
-        self._evaluated.add(self.step)
 
     def _record(self, values: dict[str, torch.Tensor], schedules: ScheduleValues) -> None:
+        if not isinstance(self.monitor, Monitor):
+            return
         numbers = {name: value.item() for name, value in values.items()}
         rate = self.monitor.rate()
         followed = "learning_rate", "weight_decay", *self.trainer.model.follows
@@ -139,10 +175,32 @@ class TrainingLoop:
         losses = {name: numbers[name] for name in numbers if name != "gradient_norm"}
         self.monitor.show_progress(self.step, rate, {**losses, "lr": schedules.learning_rate})
 
-    def _describe_stop(self, stop: signal.Signals) -> str:
+    def _stop(self, stop: int) -> Interrupted:
+        """What ends the run, in the first process with a sentence."""
+        status = 128 + stop
+        if stop == _OVERTIME:  # torchrun would begin again after any status but 0
+            status = 0 if "TORCHELASTIC_RUN_ID" in os.environ else TRY_AGAIN
+        if not self.ranks.is_first:
+            return Interrupted("", status)
+        hours = f"--max_hours {self.trainer.config.max_hours}"
+        name = hours if stop == _OVERTIME else signal.Signals(stop).name
+        return Interrupted(
+            f"Stopped by {name} after step {self.step}; {self.checkpoints.path(self.step)} is "
+            "saved. The same command resumes the run.",
+            status,
+        )
+
+    def _describe_memory(self) -> str:
+        config, parts = self.trainer.config, None
+        if self.ranks.size == 1:  # others would wait for this one
+            self.trainer.optimizer.zero_grad()
+            parts = self.trainer.find_fitting_parts(self.step)
+        remedy = f"--accumulate {parts or 2 * config.accumulate}"
+        tried = "which fits" if parts else "for example"
         return (
-            f"Stopped by {stop.name} after step {self.step}; {self.checkpoints.path(self.step)} is "
-            "saved. The same command resumes the run."
+            f"Step {self.step} needs more memory than the device has ({config.batch} clips in "
+            f"{self.ranks.size * config.accumulate} parts). Give {remedy}, {tried}: the same step "
+            "in less memory; the same command with it resumes the run."
         )
 
     def _describe_nonfinite(self, error: NonFiniteLoss) -> str:
@@ -163,6 +221,8 @@ def describe_conditions(trainer: Trainer) -> dict[str, Any]:
     """What a resumed run may have otherwise, and what its results then depend on."""
     return {
         "steps": trainer.config.steps,
+        "processes": trainer.ranks.size,
+        "accumulate": trainer.config.accumulate,
         "threads": torch.get_num_threads(),
         "device": str(trainer.device),
         "dtype": str(trainer.dtype).removeprefix("torch."),

@@ -1,6 +1,7 @@
 """What the machine at hand can do: device, precision, threads, memory."""
 
 import ctypes
+import os
 import platform
 import re
 from pathlib import Path
@@ -15,10 +16,14 @@ _LARGEST_KEPT = 32 << 20  # glibc takes no higher threshold
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name, "auto": CUDA if available. Raises: UserError when it is not."""
+    """The device of a name, "auto": CUDA if available; of a process that torchrun started, its own
+    one. Raises: UserError when it is not.
+    """
     check_kernels()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and (own := os.environ.get("LOCAL_RANK")):
+        name = f"cuda:{own}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -91,14 +91,28 @@ class Monitor:
             self._board.close()
 
 
+class NoMonitor:
+    """Of the processes whose progress is another one's too: shows and writes nothing."""
+
+    def advance(self) -> None: ...
+
+    def restart_clock(self) -> None: ...
+
+    def print_line(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, without a last line that was cut off."""
+    """The records of a metrics.jsonl, without lines that are none, such as a last one cut off."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):
-            records.append(json.loads(line))
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
     return records
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from slim_fast.training.lock import RunLock
 from slim_fast.training.loop import TrainingLoop, describe_conditions
 from slim_fast.training.machine import choose_device, keep_freed_memory
 from slim_fast.training.output import logger
+from slim_fast.training.ranks import Ranks, join_ranks
 from slim_fast.training.summary import finish_run, format_summary
 from slim_fast.training.teacher import describe_classes
 from slim_fast.training.threads import count_processors
@@ -33,6 +35,8 @@ Initial = Callable[[str, Topology, str, EncoderConfig], Mapping[str, Tensor]]
 def pretrain(config: PretrainConfig, initial: Initial | None = None) -> dict[str, Any]:
     """Run `config` in the folder config.out, or resume it there; returns its summary.
 
+    Of the processes that torchrun started, each trains on its share of every batch, and the first
+    one does all else; the others return {}.
     initial: reads the encoder named by config.init for a topology, channels and sizes
     (`slim_fast.interop.initial.load_initial_weights`).
     Raises: UserError for bad input, NaN losses, unwritable folders and those in use by another
@@ -40,7 +44,6 @@ def pretrain(config: PretrainConfig, initial: Initial | None = None) -> dict[str
     """
     config.check()
     assert config.out is not None
-    folder = Path(config.out)
     if config.threads:
         if config.threads > count_processors():
             warnings.warn(
@@ -50,14 +53,24 @@ def pretrain(config: PretrainConfig, initial: Initial | None = None) -> dict[str
             )
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
+    with join_ranks(device) as ranks:
+        return _run(Path(config.out), config, device, initial, ranks)
+
+
+def _run(
+    folder: Path,
+    config: PretrainConfig,
+    device: torch.device,
+    initial: Initial | None,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    ranks.split(config.batch, config.accumulate)
     if device.type == "cpu":
         keep_freed_memory()
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a run folder; choose another --out.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with RunLock(folder):
-            return _pretrain(folder, config, device, initial)
+        ranks.first_does(lambda: _make_folder(folder))
+        with RunLock(folder) if ranks.is_first else nullcontext():
+            return _pretrain(folder, config, device, initial, ranks)
     except OSError as error:
         raise UserError(
             f"The run in {folder} cannot go on ({describe_os_error(error)}). Mend that and "
@@ -65,10 +78,20 @@ def pretrain(config: PretrainConfig, initial: Initial | None = None) -> dict[str
         ) from error
 
 
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a run folder; choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def _pretrain(
-    folder: Path, config: PretrainConfig, device: torch.device, initial: Initial | None
+    folder: Path,
+    config: PretrainConfig,
+    device: torch.device,
+    initial: Initial | None,
+    ranks: Ranks,
 ) -> dict[str, Any]:
-    summary = begin_run(folder, config)
+    summary = ranks.first_does(lambda: begin_run(folder, config))
     if summary is not None:
         logger.info(
             f"{folder} holds a finished run; choose another --out for a new one, or more --steps "
@@ -76,7 +99,7 @@ def _pretrain(
         )
         logger.info(format_summary(summary))
         return summary
-    cache = open_data(config, folder)
+    cache = ranks.after_first(lambda: open_data(config, folder))
     store = FrameStore(
         cache, select_training_clips(cache, config.split), device, people=config.views.people
     )
@@ -86,7 +109,7 @@ def _pretrain(
             f"a --batch of at most {len(store)}, or more clips",
             stacklevel=3,
         )
-    trainer = Trainer(config, store)
+    trainer = Trainer(config, store, ranks)
     checkpoints = Checkpoints(folder / CHECKPOINTS, config.log.keep)
     state = restore(trainer, checkpoints, cache)
     if state is not None:
@@ -97,15 +120,16 @@ def _pretrain(
                 f"The run in {folder} has done {step} steps already; give at least as many --steps."
             )
         now = describe_conditions(trainer)
-        record_resume(
-            folder, config, step, {k: [v, now[k]] for k, v in before.items() if now.get(k, v) != v}
-        )
+        changed = {k: [v, now[k]] for k, v in before.items() if now.get(k, v) != v}
+        ranks.first_does(lambda: record_resume(folder, config, step, changed))
         logger.info(f"Resuming at step {step} of {config.steps}.{_explain_changes(before, now)}")
     else:
         step, seconds = 0, 0.0
         if config.init is not None:
             start_from(trainer, config.init, initial, cache)
     seconds = TrainingLoop(trainer, cache, checkpoints, folder, step, seconds).run()
+    if not ranks.is_first:
+        return {}
     encoder, classes = trainer.model.evaluated, describe_classes(cache.classes)
 
     def save(path: Path) -> None:
@@ -122,9 +146,8 @@ def start_from(trainer: Trainer, source: str, initial: Initial | None, cache: Cl
             f"init={source!r} needs a reader: pretrain(config, "
             "slim_fast.interop.initial.load_initial_weights)."
         )
-    trainer.start_from(
-        initial(source, cache.topology, cache.channels, trainer.config.model.encoder), source
-    )
+    sizes = cache.topology, cache.channels, trainer.config.model.encoder
+    trainer.start_from(trainer.ranks.first_does(lambda: initial(source, *sizes)), source)
 
 
 def _explain_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -144,7 +167,10 @@ def _explain_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def restore(trainer: Trainer, checkpoints: Checkpoints, cache: ClipCache) -> dict[str, Any] | None:
     """Load and return the newest checkpoint, if any. Raises: UserError for other clips."""
-    state = checkpoints.load(trainer.device)
+    ranks = trainer.ranks
+    # other processes have devices of their own
+    device = trainer.device if ranks.size == 1 else torch.device("cpu")
+    state = ranks.first_does(lambda: checkpoints.load(device))
     if state is None:
         return None
     if state["clips"] != hash_clips(trainer.store):

@@ -1,23 +1,27 @@
 """One training step of a method and the state that carries over to the next."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import load_tensors
 from slim_fast.model.mae import MaskedAutoencoder
-from slim_fast.model.method import Method
+from slim_fast.model.method import Method, Schedules
 from slim_fast.model.slim import SLiM
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.machine import choose_dtype
 from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
 from slim_fast.training.order import ClipOrder
+from slim_fast.training.ranks import Ranks
 from slim_fast.training.schedules import ScheduleValues, compute_schedules
-from slim_fast.views.pipeline import ViewSampler
+from slim_fast.views.pipeline import ViewBatch, ViewSampler
 from slim_fast.views.store import FrameStore
 
 
@@ -37,11 +41,31 @@ def build_method(config: PretrainConfig, joints: int, channels: int) -> Method:
     return SLiM(replace(config.model, encoder=encoder), joints, channels)
 
 
-class Trainer:
-    """A method on the clips of a store; a step depends on the state and its number alone."""
+class Losses(nn.Module):
+    """A method's losses as `forward`, which DistributedDataParallel wraps."""
 
-    def __init__(self, config: PretrainConfig, store: FrameStore) -> None:
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+        # DistributedDataParallel keeps its buckets as they are, and so sums in an order that a
+        # resumed run has too, only while it looks for unused parameters, and complains without any.
+        self.unused = nn.Parameter(next(method.parameters()).new_zeros(1))
+
+    def forward(self, views: ViewBatch, now: Schedules, part: Any) -> dict[str, Tensor]:
+        return self.method.losses(views, now, part)
+
+
+class Trainer:
+    """A method on the clips of a store; a step depends on the state and its number alone.
+
+    ranks: the processes that have a share of every batch each. A step's losses and weights are
+    those of one process, but for the order of sums.
+    """
+
+    def __init__(self, config: PretrainConfig, store: FrameStore, ranks: Ranks | None = None):
         self.config, self.store, self.device = config, store, store.device
+        self.ranks = ranks or Ranks()
+        self.parts = self.ranks.split(config.batch, config.accumulate)
         torch.manual_seed(config.seed)
         sizes = store.topology.num_joints, len(store.channels)
         self.model = build_method(config, *sizes).to(self.device)
@@ -54,6 +78,12 @@ class Trainer:
         self.dtype = choose_dtype(config.precision, self.device)
         # a GPU's kernels are for 16 bits; a CPU's frozen blocks are as fast in the encoder's dtype
         self.evaluation_dtype = None if self.device.type == "cpu" else self.dtype
+        self.losses: nn.Module = Losses(self.model)
+        if self.ranks.size > 1:
+            self.model.group = self.ranks.group
+            self.losses = DistributedDataParallel(
+                self.losses, process_group=self.ranks.group, find_unused_parameters=True
+            )
 
     def step(self, step: int) -> tuple[dict[str, torch.Tensor], ScheduleValues]:
         """Train on batch number `step`; returns losses and gradient norm (scalars), and schedules.
@@ -63,23 +93,67 @@ class Trainer:
         model, config = self.model, self.config
         now = compute_schedules(step, config.steps, config.batch, config.optim)
         apply_schedules(self.optimizer, now)
-        views = self.sampler(self.order(step).to(self.device), step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            losses = model.losses(views, now)
-        losses["loss"].backward()
+        clips = self.order(step)
+        losses = self.compute_gradients(clips.to(self.device), step, now)
         model.before_update(now)
         norms = clip_gradients(model.trained, config.optim.clip)
-        if not bool(torch.isfinite(losses["loss"].detach() + norms.sum())):
+        if not bool(torch.isfinite(losses["loss"] + norms.sum())):
             self.optimizer.zero_grad()
-            names = self.store.cache.names[self.store.clips[views.clip.cpu().numpy()]]
+            names = self.store.cache.names[self.store.clips[clips.numpy()]]
             raise NonFiniteLoss(step, [str(name) for name in names])
         self.optimizer.step()
         self.optimizer.zero_grad()
         model.after_update(now)
-        return {
-            **{name: loss.detach() for name, loss in losses.items()},
-            "gradient_norm": norms[0],
-        }, now
+        return {**losses, "gradient_norm": norms[0]}, now
+
+    def compute_gradients(
+        self, clips: Tensor, step: int, now: ScheduleValues
+    ) -> dict[str, torch.Tensor]:
+        """Gradients of the batch `clips` int64 (batch,) into the parameters; returns its losses."""
+        parts = [self.sampler(clips, step, part) for part in self.parts]
+        with self._autocast():
+            surveyed = self.model.survey(parts, now)
+        values = []
+        for number, (views, part) in enumerate(zip(parts, surveyed, strict=True)):
+            with self._last_of_parts(number == len(parts) - 1), self._autocast():
+                losses = self.losses(views, now, part)
+            loss = losses["loss"]
+            (loss if len(parts) == 1 else loss / len(parts)).backward()
+            values.append({name: value.detach() for name, value in losses.items()})
+        if len(parts) * self.ranks.size == 1:
+            return values[0]
+        rows = torch.stack([torch.stack(list(value.values())) for value in values])
+        return dict(zip(values[0], self.ranks.mean(rows.mean(0)).unbind(), strict=True))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
+        )
+
+    def _last_of_parts(self, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients are summed over the processes in the backward pass of the last part only."""
+        if isinstance(self.losses, DistributedDataParallel) and not is_last:
+            return self.losses.no_sync()
+        return nullcontext()
+
+    def find_fitting_parts(self, step: int) -> int | None:
+        """The smallest `accumulate` with which this step does not run out of memory, by trying;
+        None: not even clip by clip. The weights stay as they are.
+        """
+        each = len(range(self.config.batch)[self.parts[0]]) * len(self.parts)
+        now = compute_schedules(step, self.config.steps, self.config.batch, self.config.optim)
+        parts = len(self.parts)
+        while parts < each:
+            parts = next(n for n in range(2 * parts, each + 1) if each % n == 0)
+            self.parts = self.ranks.split(self.config.batch, parts)
+            try:
+                self.compute_gradients(self.order(step).to(self.device), step, now)
+            except torch.OutOfMemoryError:
+                continue
+            finally:
+                self.optimizer.zero_grad()
+            return parts
+        return None
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
         """Load an encoder into all of the method's. Raises: UserError for what does not fit."""

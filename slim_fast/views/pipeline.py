@@ -105,9 +105,15 @@ class ViewSampler:
         grid = config.window // PATCH_FRAMES * store.topology.num_joints
         self._max_tube_area = max(1, grid // 2)
 
-    def __call__(self, clip: Tensor, step: int) -> ViewBatch:
-        """clip: int64 (B,) clip numbers of the store, on its device."""
-        config, device = self.config, clip.device
+    def __call__(self, clip: Tensor, step: int, part: slice | None = None) -> ViewBatch:
+        """clip: int64 (B,) clip numbers of the store, on its device.
+
+        part: of the batch, the clips whose views are wanted: those that the whole batch's would
+        have.
+        """
+        config, device, batch = self.config, clip.device, len(clip)
+        part = part or slice(batch)
+        clip = clip[part]
         of_clip = RandomStream.of(self.seed, step, clip)
         of_batch = RandomStream.of(self.seed, step, _WHOLE_BATCH, device=device)
         track = self.store.tracks(clip, of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform())
@@ -123,7 +129,7 @@ class ViewSampler:
             length, config.window, stream.fold_in(_WINDOW)
         )
         views = [self._views(track, frames, position, view, stream)]
-        streams, ratios = [stream], [self._global_ratios(len(clip), of_batch)]
+        streams, ratios = [stream], [self._global_ratios(batch, of_batch)[part]]
         # local views lie between these
         first, last = position[..., 0].long(), position[..., -1].ceil().long()
         seen = 2
@@ -137,21 +143,25 @@ class ViewSampler:
             position = position + window_positions(length, local.window, stream.fold_in(_WINDOW))
             views.append(self._views(track, frames, position, torch.full_like(anchor, 2), stream))
             streams.append(stream)
-            ratios.append(self._local_ratios(len(clip), len(anchor), of_batch.fold_in(number + 1)))
+            share = self._local_ratios(batch, len(anchor), of_batch.fold_in(number + 1))
+            ratios.append(share[part])
             seen += len(anchor)
         masks = self._masks(views, ratios, streams)
         groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
-        return ViewBatch(groups, clip, step, self.max_masked(len(clip)))
+        return ViewBatch(groups, clip, step, self.max_masked(batch, len(clip)))
 
-    def max_masked(self, clips: int) -> int:
-        """The most tokens of the global views that a batch may have masked."""
+    def max_masked(self, clips: int, part: int | None = None) -> int:
+        """The most tokens of the global views that a batch, or `part` of its clips, may have
+        masked.
+        """
         mask = self.config.mask
         tokens = self.config.window // PATCH_FRAMES * self.store.topology.num_joints
         views = round(mask.global_share * 2 * clips)
         low, high = mask.ratio
-        return sum(
+        most = [
             int((low + (high - low) * (view + 1) / views) * tokens + 1e-3) for view in range(views)
-        )
+        ]
+        return sum(most[-2 * (clips if part is None else part) :])
 
     def _global_ratios(self, clips: int, stream: RandomStream) -> Tensor:
         """(clips, 2) share of each global view to mask, 0 for the views that stay whole."""

@@ -92,8 +92,8 @@ def train(run: str, dtype: torch.dtype, folder: Path) -> list[dict[str, float]]:
     trainer.model.to(dtype)
     sampler = trainer.sampler
 
-    def sample(clip: torch.Tensor, step: int) -> Any:
-        views = sampler(clip, step)
+    def sample(clip: torch.Tensor, step: int, part: slice) -> Any:
+        views = sampler(clip, step, part)
         groups = [replace(group, clips=group.clips.to(dtype)) for group in views.groups]
         return replace(views, groups=groups)
 

@@ -262,3 +262,20 @@ def test_noise_follows_the_views_kind(make_store):
         noisy = local[local > 0]
         assert abs(len(noisy) / local.numel() - 0.5) < 5 * 0.5 / math.sqrt(local.numel())
         assert ((noisy - 0.01).abs() < 0.002).all()
+
+
+@pytest.mark.parametrize("kind", ["tube", "random", "motion"])
+def test_parts_of_a_batch_are_those_of_the_whole(kind, make_store, walker):
+    """Masks exactly, and coordinates but for the last bit of a vectorised function."""
+    store = make_store([walker(90 + i, seed=i) for i in range(6)])
+    config = replace(ViewsConfig(), mask=replace(ViewsConfig().mask, kind=kind))
+    clips, sampler = torch.tensor([5, 0, 3, 3, 1, 2]), ViewSampler(store, config, 7)
+    whole = sampler(clips, 4)
+    for part in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        views = sampler(clips, 4, part)
+        assert torch.equal(views.clip, clips[part])
+        assert views.max_masked <= whole.max_masked
+        assert int(views.groups[0].mask.sum()) <= views.max_masked
+        for ours, theirs in zip(views.groups, whole.groups, strict=True):
+            assert torch.equal(ours.mask, theirs.mask[part])
+            torch.testing.assert_close(ours.clips, theirs.clips[part], rtol=0, atol=1e-6)

@@ -38,6 +38,7 @@ def prototype_loss(
     student_temp: float,
     teacher_temp: float,
     sinkhorn_iterations: int = 3,
+    potentials: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
     logits_budget: int | None = None,
 ) -> Tensor:
@@ -62,6 +63,8 @@ def prototype_loss(
             and the student rows that look at them need weight 0 (without `target` they get it).
         student_temp, teacher_temp: temperatures, at least 0.004.
         sinkhorn_iterations: at least 1.
+        potentials: (K,) of `sinkhorn_potentials`, where `teacher` is a part of the rows that are
+            balanced; None: they are found here.
         logits_budget: bytes that the teacher's logits, 2 · N · K, may take on a GPU; None:
             LOGITS_BUDGET. Within it they are stored, in float16, which is predicted to be faster;
             beyond it (0: always) every pass multiplies anew. Elsewhere it changes nothing.
@@ -111,7 +114,12 @@ def prototype_loss(
         teacher=teacher,
         teacher_prototypes=teacher_prototypes,
     )
-    expect_constant("prototype_loss", student_temp=student_temp, teacher_temp=teacher_temp)
+    expect_constant(
+        "prototype_loss",
+        student_temp=student_temp,
+        teacher_temp=teacher_temp,
+        potentials=potentials,
+    )
     expect_bool("prototype_loss", valid=valid)
     expect_shapes(
         "prototype_loss",
@@ -122,6 +130,7 @@ def prototype_loss(
         target=(target, () if target is None else tuple(target.shape)),
         weight=(weight, (s,)),
         valid=(valid, (n,)),
+        potentials=(potentials, (k,)),
     )
     if target is not None:
         check_targets(target, n)
@@ -163,6 +172,7 @@ def prototype_loss(
             LOGITS_BUDGET if logits_budget is None else logits_budget,
             student.requires_grad and torch.is_grad_enabled(),
             student_prototypes.requires_grad and torch.is_grad_enabled(),
+            potentials,
         )
         return loss
     with torch.autocast(student.device.type, enabled=False):
@@ -178,5 +188,6 @@ def prototype_loss(
             teacher_temp,
             sinkhorn_iterations,
             group,
+            potentials,
         )
     return loss

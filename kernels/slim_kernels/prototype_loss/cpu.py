@@ -121,6 +121,7 @@ class StreamedPrototypeLoss(torch.autograd.Function):
         teacher_temp: float,
         iterations: int,
         group: dist.ProcessGroup | None,
+        potentials: Tensor | None,
     ) -> Tensor:
         need_student, need_prototypes = ctx.needs_input_grad[:2]
         dtype = torch.promote_types(
@@ -131,7 +132,10 @@ class StreamedPrototypeLoss(torch.autograd.Function):
             v.detach().to(dtype) for v in (student, prototypes, teacher, teacher_prototypes, weight)
         )
         kernel = ExpLogits(x, d, teacher_temp, keep=True)
-        scale = sinkhorn_scaling(kernel, iterations, group, valid)
+        if potentials is None:
+            scale = sinkhorn_scaling(kernel, iterations, group, valid)
+        else:
+            scale = potentials.to(dtype).exp()
         student_grad = torch.empty_like(e) if need_student else None
         prototype_grad = torch.zeros_like(c) if need_prototypes else None
         if target is None:
@@ -158,4 +162,4 @@ class StreamedPrototypeLoss(torch.autograd.Function):
         student, prototypes, weight = (
             None if g is None else (g * grad_loss).to(dtype) for g, dtype in pairs
         )
-        return student, prototypes, None, None, None, weight, *[None] * 5
+        return student, prototypes, None, None, None, weight, *[None] * 6

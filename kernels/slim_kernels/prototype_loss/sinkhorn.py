@@ -120,6 +120,7 @@ def sinkhorn_potentials(
     temperature: float,
     iterations: int = 3,
     group: dist.ProcessGroup | None = None,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """The prototypes' potentials a after `iterations` of Sinkhorn-Knopp (paper section 3.3; SwAV,
     algorithm 1).
@@ -133,6 +134,7 @@ def sinkhorn_potentials(
         temperature: at least 0.004.
         iterations: at least 1.
         group: process group over which the columns are summed; features never travel.
+        valid: (N,) bool, rows that count; None: all.
 
     Returns: (K,) in float32, or float64 for float64 features and for temperatures below 0.033.
     Raises: ValueError for a temperature that is too low, and for an argument that requires a
@@ -146,4 +148,4 @@ def sinkhorn_potentials(
     dtype = computing_dtype(features, temperature)
     kernel = ExpLogits(features.to(dtype), prototypes.to(dtype), temperature, keep=True)
     with torch.autocast(features.device.type, enabled=False):
-        return sinkhorn_scaling(kernel, iterations, group).log()
+        return sinkhorn_scaling(kernel, iterations, group, valid).log()

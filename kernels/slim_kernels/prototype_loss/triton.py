@@ -28,11 +28,13 @@ def prototype_loss(
     logits_budget: int,
     need_student: bool,
     need_prototypes: bool,
+    given: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss and the gradients of student and student_prototypes (empty where not needed), in
     float32 at least.
 
     logits_budget: bytes that the teacher's logits may take; where they need more, none are stored.
+    given: Sinkhorn-Knopp's potentials (K,), None: they are found here.
     """
     dtype = torch.promote_types(student.dtype, torch.float32)
     e, c, x, d = (operand(v) for v in (student, student_prototypes, teacher, teacher_prototypes))
@@ -41,6 +43,7 @@ def prototype_loss(
     inputs = Inputs(
         *(e, c, x, d, student.to(dtype), weight.to(dtype), target, start, count),
         *(student_temp, teacher_temp, iterations, process_group, need_student, need_prototypes),
+        None if given is None else given.to(dtype),
     )
     is_stored = _is_stored(teacher, len(d), logits_budget)
     return (stored_loss if is_stored else streamed_loss)(inputs)
@@ -52,7 +55,7 @@ def _is_stored(teacher: Tensor, prototypes: int, budget: int) -> bool:
 
 @prototype_loss.register_fake
 def _(student: Tensor, student_prototypes: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    need_student, need_prototypes = others[-2:]
+    need_student, need_prototypes = others[10:12]
     dtype = torch.promote_types(student.dtype, torch.float32)
     return (
         student.new_empty((), dtype=dtype),
@@ -76,19 +79,19 @@ def _(grad: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.save_for_backward(*output[1:])
-    ctx.needed, ctx.dtypes = inputs[-2:], [x.dtype for x in inputs[:2]]
+    ctx.needed, ctx.dtypes = inputs[12:14], [x.dtype for x in inputs[:2]]
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad: Tensor | None, *_others: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 14
+        return (None,) * 15
     student, prototypes = (
         prototype_loss_backward(grad, gradient, dtype) if needed else None
         for gradient, needed, dtype in zip(ctx.saved_tensors, ctx.needed, ctx.dtypes, strict=True)
     )
-    return (student, prototypes, *[None] * 12)
+    return (student, prototypes, *[None] * 13)
 
 
 def _flops(
@@ -106,6 +109,7 @@ def _flops(
     logits_budget: int,
     need_student: bool,
     need_prototypes: bool,
+    given: Tensor | None = None,
 ) -> int:
     """Products. Stored: the logits, the targets' and the student's means, and the prototypes'
     gradient, teacher and student apart where `target` pairs rows freely. Streamed: two passes an
@@ -115,7 +119,8 @@ def _flops(
     if _is_stored(teacher, len(teacher_prototypes), logits_budget):
         passes = n + s * (1 + wanted) + (0 if target is None else n * (1 + need_prototypes))
     else:
-        passes = n * (2 * iterations + 1 + 2 * need_prototypes) + s * (1 + wanted + need_prototypes)
+        found = 2 * iterations - 1 if given is None else 0
+        passes = n * (found + 2 + 2 * need_prototypes) + s * (1 + wanted + need_prototypes)
     return 2 * student_prototypes.numel() * passes
 
 

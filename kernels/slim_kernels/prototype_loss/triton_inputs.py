@@ -43,6 +43,8 @@ class Inputs:
     group: dist.ProcessGroup | None
     need_student: bool
     need_prototypes: bool
+    given: Tensor | None
+    """Column potentials (K,) that are known already."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,6 +106,8 @@ def potentials(
     lse_of_columns: log Σ_n exp(x_n · d_k / τ + b_n), (K,), of b or of zeros; lse_of_rows: the same
     over k, (N,), of a.
     """
+    if inputs.given is not None:
+        return inputs.given
     count, start, group = inputs.count, inputs.start, inputs.group
     b = start
     for left in reversed(range(inputs.iterations)):

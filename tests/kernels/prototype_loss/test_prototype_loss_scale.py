@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from slim_kernels import prototype_loss
+from slim_kernels import prototype_loss, sinkhorn_potentials
 from slim_kernels.prototype_loss import sinkhorn
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -108,7 +108,7 @@ def _problem() -> dict[str, Tensor]:
     return {"e": e, "c": c, "x": x, "d": d, "weight": weight, "target": torch.cat([first, others])}
 
 
-def _share(rank: int | None, paired: bool, group: Any = None) -> list[Tensor]:
+def _share(rank: int | None, paired: bool, **options: Any) -> list[Tensor]:
     """Loss and gradients of one rank's rows (None: of all rows), of row i with row i or with its
     targets.
     """
@@ -125,7 +125,7 @@ def _share(rank: int | None, paired: bool, group: Any = None) -> list[Tensor]:
         weight=p["weight"][students],
         student_temp=0.1,
         teacher_temp=0.05,
-        group=group,
+        **options,
     )
     return [loss.detach(), *torch.autograd.grad(loss, (e, c))]
 
@@ -136,7 +136,8 @@ def _rank(rank: int, port: int, out: str) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=2)
     try:
         torch.save(
-            [_share(rank, paired, dist.group.WORLD) for paired in (False, True)], f"{out}/{rank}.pt"
+            [_share(rank, paired, group=dist.group.WORLD) for paired in (False, True)],
+            f"{out}/{rank}.pt",
         )
     finally:
         dist.destroy_process_group()
@@ -160,3 +161,31 @@ def test_rows_over_two_processes_give_the_single_process_result(tmp_path, kernel
         torch.testing.assert_close(c_0 + c_1, c, rtol=1e-10, atol=1e-10)
         # Without the group each half balances the prototypes on its own.
         assert abs(_share(0, paired)[0] - loss_0) > 1e-4
+
+
+@pytest.mark.parametrize("kernels", ["reference", "triton"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_parts_with_the_potentials_of_all_rows_give_the_whole(kernels, paired, monkeypatch):
+    if kernels == "triton":
+        pytest.importorskip("triton", reason="the Triton kernels need triton")
+    monkeypatch.setenv("SLIM_KERNELS", kernels)
+    p = _problem()
+    rows = p["x"][:12] if paired else p["x"]
+    known = sinkhorn_potentials(rows, p["d"], 0.05)
+    parts = [_share(rank, paired, potentials=known) for rank in range(2)]
+    loss, e, c = _share(None, paired)
+    torch.testing.assert_close(parts[0][0] + parts[1][0], loss, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(torch.cat([part[1] for part in parts]), e, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(parts[0][2] + parts[1][2], c, rtol=1e-10, atol=1e-10)
+
+
+def test_potentials_pass_rows_over_that_do_not_count():
+    x, d = unit(9, 6, 0), unit(10, 6, 1)
+    valid = torch.arange(9) < 5
+    ours, wanted = (
+        sinkhorn_potentials(x, d, 0.05, valid=valid),
+        sinkhorn_potentials(x[:5], d, 0.05),
+    )
+    torch.testing.assert_close(ours, wanted)
+    with pytest.raises(ValueError, match="potentials must be of shape"):
+        prototype_loss(x, d, x, d, student_temp=0.1, teacher_temp=0.05, potentials=wanted[1:])

@@ -1,0 +1,1 @@
+"""Faults done to real runs, which must lose nothing: killed processes, full disks and others."""

@@ -1,0 +1,101 @@
+"""A run that torchrun starts: a killed process, one sentence, a restart that resumes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slim_fast.errors import UserError
+from slim_fast.training.ranks import Ranks
+from slim_fast.training.trainer import Trainer
+
+KILLED = """
+import os, runpy, signal, sys
+from slim_fast.training.trainer import Trainer
+step = Trainer.step
+def deadly(self, number):
+    first_try = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    if number == 5 and os.environ["RANK"] == "1" and first_try:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, number)
+Trainer.step = deadly
+runpy.run_module("slim_fast.pretrain", run_name="__main__")
+"""
+
+
+def test_a_killed_process_and_the_restart(
+    arguments: Callable[..., list[str]], tmp_path: Path, whole_run: Path
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [sys.executable, "-m", *launcher, str(script), *arguments()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(said) == 1
+    assert "Another process of the run has ended or cannot be reached" in said[0]
+    assert "step-00000005.pt" in said[0]  # nothing that was computed is lost
+    assert done.stdout.count("Resuming at step 5 of 8.") == 1
+    ours, wanted = (
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (tmp_path / "run", whole_run)
+    )
+    assert [r["step"] for r in ours] == [r["step"] for r in wanted]
+    for one, other in zip(ours, wanted, strict=True):
+        assert one.get("loss", 0) == pytest.approx(other.get("loss", 0), abs=1e-5)
+    state = torch.load(tmp_path / "run" / "checkpoints" / "step-00000008.pt", weights_only=True)
+    assert state["conditions"]["processes"] == 2
+
+
+def test_a_batch_that_cannot_be_divided() -> None:
+    assert [Ranks(rank, 4).split(8, 2) for rank in (0, 3)] == [
+        [slice(0, 1), slice(1, 2)],
+        [slice(6, 7), slice(7, 8)],
+    ]
+    with pytest.raises(UserError, match=r"batch=10 cannot be divided into 4 .* take 8, for"):
+        Ranks(0, 2).split(10, 2)
+    with pytest.raises(UserError, match=r"take 4, for"):
+        Ranks(0, 4).split(3, 1)
+
+
+def test_max_hours(
+    run: Callable[..., int],
+    tmp_path: Path,
+    uninterrupted: dict[str, Any],
+    outcome: Callable[[Path], dict[str, Any]],
+    same: Callable[[Any, Any], bool],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(max_hours=1e-9) == 75
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Stopped by --max_hours 1e-09 after step 0; ")
+    assert last.endswith("step-00000000.pt is saved. The same command resumes the run.")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert run(max_hours=1e-9) == 0  # torchrun would begin again
+    assert run() == 0
+    assert same(outcome(tmp_path / "run"), uninterrupted)
+
+
+def test_memory_that_runs_out(
+    refused: Callable[..., str], run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many parts as fit are found by trying, and the run goes on with them."""
+    compute = Trainer.compute_gradients
+
+    def cramped(self: Trainer, *arguments: Any) -> Any:
+        if self.parts[0].stop - self.parts[0].start > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "compute_gradients", cramped)
+    sentence = refused()
+    assert "Step 0 needs more memory than the device has (4 clips in 1 parts)" in sentence
+    assert "Give --accumulate 4, which fits" in sentence
+    assert run(accumulate=4, steps=2) == 0
