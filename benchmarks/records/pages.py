@@ -17,6 +17,7 @@ from benchmarks.records.accuracies import accuracy_table, attention_table, trans
 from benchmarks.records.charts import CHARTS
 from benchmarks.records.headline import headline_table
 from benchmarks.records.machine import describe_machine
+from benchmarks.records.predictions import load_predictions, prediction_tables
 from benchmarks.records.protocols import protocol_tables, settings_tables, shipped_table
 from benchmarks.records.recorder import RESULTS, Result, newest, read
 from benchmarks.records.render import render_tables
@@ -82,6 +83,7 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "shipped": shipped_table(results / "shipped"),
         "transfer": transfer_table(results / "transfer"),
         "headline": headline_table(files, quick),
+        "predicted": prediction_tables(load_predictions(results.parent / "predictions")),
     }
 
 

@@ -12,12 +12,13 @@ from slim_fast.model.files import load_tensors
 from slim_fast.model.mae import MaskedAutoencoder
 from slim_fast.model.method import Method
 from slim_fast.model.slim import SLiM
+from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.machine import choose_dtype
 from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
 from slim_fast.training.order import ClipOrder
 from slim_fast.training.schedules import ScheduleValues, compute_schedules
-from slim_fast.views.pipeline import ViewSampler
+from slim_fast.views.pipeline import ViewBatch, ViewSampler
 from slim_fast.views.store import FrameStore
 
 
@@ -48,6 +49,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model.trained, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)
+        self.views = ViewsAhead(self._make_views, self.device)
         self.dtype = choose_dtype(config.precision, self.device)
         # a GPU's kernels are for 16 bits; a CPU's frozen blocks are as fast in the encoder's dtype
         self.evaluation_dtype = None if self.device.type == "cpu" else self.dtype
@@ -60,12 +62,14 @@ class Trainer:
         model, config = self.model, self.config
         now = compute_schedules(step, config.steps, config.batch, config.optim)
         apply_schedules(self.optimizer, now)
-        views = self.sampler(self.order(step).to(self.device), step)
+        views = self.views(step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             losses = model.losses(views, now)
         losses["loss"].backward()
         model.before_update(now)
         norms = clip_gradients(model.trained, config.optim.clip)
+        if step + 1 < config.steps:
+            self.views.prepare(step + 1)  # before the host waits for this step
         if not bool(torch.isfinite(losses["loss"].detach() + norms.sum())):
             self.optimizer.zero_grad()
             names = self.store.cache.names[self.store.clips[views.clip.cpu().numpy()]]
@@ -77,6 +81,9 @@ class Trainer:
             **{name: loss.detach() for name, loss in losses.items()},
             "gradient_norm": norms[0],
         }, now
+
+    def _make_views(self, step: int) -> ViewBatch:
+        return self.sampler(self.order(step).to(self.device), step)
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
         """Load an encoder into all of the method's. Raises: UserError for what does not fit."""
