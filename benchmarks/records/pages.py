@@ -17,6 +17,7 @@ from benchmarks.records.accuracies import accuracy_table, attention_table, trans
 from benchmarks.records.charts import CHARTS
 from benchmarks.records.headline import headline_table
 from benchmarks.records.machine import describe_machine
+from benchmarks.records.predictions import load_predictions, prediction_tables
 from benchmarks.records.protocols import (
     protocol_tables,
     settings_tables,
@@ -89,6 +90,7 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "parts": shipped_table(results / "parts"),
         "transfer": transfer_table(results / "transfer"),
         "headline": headline_table(files, quick),
+        "predicted": prediction_tables(load_predictions(results.parent / "predictions")),
     }
 
 

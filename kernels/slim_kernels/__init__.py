@@ -6,7 +6,7 @@ int32 (S + 1), holds where each begins.
 """
 
 from slim_kernels.attention import packed_attention
-from slim_kernels.blocks.attention import norm_attention
+from slim_kernels.blocks.attention import attention_residual, norm_attention
 from slim_kernels.embed_tokens import assemble_tokens, embed_tokens
 from slim_kernels.feed_forward import norm_swiglu
 from slim_kernels.linear import linear_residual, norm_linear
@@ -15,6 +15,7 @@ from slim_kernels.prototype_loss.sinkhorn import sinkhorn_potentials
 
 __all__ = [
     "assemble_tokens",
+    "attention_residual",
     "embed_tokens",
     "linear_residual",
     "norm_attention",

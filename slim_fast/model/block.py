@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch.nn.functional as F
 from einops import rearrange
-from slim_kernels import linear_residual, norm_attention, norm_swiglu
+from slim_kernels import attention_residual, norm_swiglu
 from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 from torch.utils.module_tracker import ModuleTracker
@@ -88,25 +88,24 @@ class Block(nn.Module):
         norm, attn = self.norm1, self.attn
         if packed is not None and is_plain(norm) and is_plain(attn):
             qkv, proj = attn.qkv, attn.proj
-            attended = norm_attention(
+            return attention_residual(
                 x,
                 norm.weight,
                 norm.bias,
                 qkv.weight,
                 qkv.bias,
+                proj.weight,
+                proj.bias,
                 packed.cu_seqlens,
                 packed.max_seqlen,
                 time=packed.time,
                 heads=attn.heads,
                 queries=None if selection is None else selection.queries,
+                rows=None if selection is None else selection.rows,
                 visible=packed.visible,
                 buckets=packed.buckets,
                 eps=norm.eps,
             )
-            if selection is not None:
-                x = x.index_select(0, selection.rows)
-                attended = attended.index_select(0, selection.rows)
-            return linear_residual(attended, proj.weight, proj.bias, x)
         x = x + attn(norm(x), tokens)
         return x if selection is None else x.index_select(0, selection.rows)
 

@@ -15,6 +15,7 @@ from slim_fast.model.files import load_tensors
 from slim_fast.model.mae import MaskedAutoencoder
 from slim_fast.model.method import Method, Schedules
 from slim_fast.model.slim import SLiM
+from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.machine import choose_dtype
 from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
@@ -75,6 +76,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model.trained, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)
+        self.views = ViewsAhead(self._make_views, self.device)
         self.dtype = choose_dtype(config.precision, self.device)
         # a GPU's kernels are for 16 bits; a CPU's frozen blocks are as fast in the encoder's dtype
         self.evaluation_dtype = None if self.device.type == "cpu" else self.dtype
@@ -93,24 +95,23 @@ class Trainer:
         model, config = self.model, self.config
         now = compute_schedules(step, config.steps, config.batch, config.optim)
         apply_schedules(self.optimizer, now)
-        clips = self.order(step)
-        losses = self.compute_gradients(clips.to(self.device), step, now)
+        losses = self.compute_gradients(step, now)
         model.before_update(now)
         norms = clip_gradients(model.trained, config.optim.clip)
+        if step + 1 < config.steps:
+            self.views.prepare(step + 1)  # before the host waits for this step
         if not bool(torch.isfinite(losses["loss"] + norms.sum())):
             self.optimizer.zero_grad()
-            names = self.store.cache.names[self.store.clips[clips.numpy()]]
+            names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
             raise NonFiniteLoss(step, [str(name) for name in names])
         self.optimizer.step()
         self.optimizer.zero_grad()
         model.after_update(now)
         return {**losses, "gradient_norm": norms[0]}, now
 
-    def compute_gradients(
-        self, clips: Tensor, step: int, now: ScheduleValues
-    ) -> dict[str, torch.Tensor]:
-        """Gradients of the batch `clips` int64 (batch,) into the parameters; returns its losses."""
-        parts = [self.sampler(clips, step, part) for part in self.parts]
+    def compute_gradients(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
+        """Gradients of batch number `step` into the parameters; returns its losses."""
+        parts = self.views(step)
         with self._autocast():
             surveyed = self.model.survey(parts, now)
         values = []
@@ -147,13 +148,17 @@ class Trainer:
             parts = next(n for n in range(2 * parts, each + 1) if each % n == 0)
             self.parts = self.ranks.split(self.config.batch, parts)
             try:
-                self.compute_gradients(self.order(step).to(self.device), step, now)
+                self.compute_gradients(step, now)
             except torch.OutOfMemoryError:
                 continue
             finally:
                 self.optimizer.zero_grad()
             return parts
         return None
+
+    def _make_views(self, step: int) -> list[ViewBatch]:
+        clips = self.order(step).to(self.device)
+        return [self.sampler(clips, step, part) for part in self.parts]
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
         """Load an encoder into all of the method's. Raises: UserError for what does not fit."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slim_kernels import norm_linear, norm_swiglu
+from slim_kernels.linear import norm_linear_and_stream
 from torch import Tensor
 from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -186,7 +187,8 @@ def test_registration_holds(part):
     grad = torch.randn_like(operation(*plain, *eps))
     inner = plain[:-1] if part == "linear_residual" else plain
     for wanted in ([True] * len(inner), [place % 2 == 0 for place in range(len(inner))]):
-        torch.library.opcheck(backward, (grad, *inner, *eps, wanted))
+        stream = (torch.randn_like(plain[0]),) if part == "norm_linear" else ()
+        torch.library.opcheck(backward, (grad, *inner, *stream, *eps, wanted))
 
 
 class Recorded(TorchDispatchMode):
@@ -269,3 +271,24 @@ def test_rows_without_variance_at_eps_0(part, monkeypatch):
     monkeypatch.setattr(f"{__name__}.EPS", 0.0)
     keep = [n for n in range(9) if n not in (3, 5)]
     torch.testing.assert_close(out[keep], oracle(part, arguments)[keep], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("used", [(True, True), (True, False), (False, True)])
+def test_gradients_of_the_stream_join_the_norms(used, monkeypatch):
+    """norm_linear with x for the residual, of which either may be used or not."""
+    monkeypatch.setenv("SLIM_KERNELS", "triton")
+    arguments = inputs("norm_linear", 9, 16, 24)
+    # the second is not contiguous
+    upstream = torch.randn(9, 24).double(), torch.randn(16, 9).double().t()
+    found = []
+    for got in (
+        norm_linear_and_stream(*arguments, EPS),
+        (oracle("norm_linear", arguments), arguments[0]),
+    ):
+        total = sum(
+            (out * g).sum() for out, g, is_used in zip(got, upstream, used, strict=True) if is_used
+        )
+        grads = torch.autograd.grad(total, arguments, allow_unused=True)
+        found.append((*got, *[g for g in grads if g is not None]))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)

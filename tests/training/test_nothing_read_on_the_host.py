@@ -120,7 +120,7 @@ def _bodies() -> list[Callable[[], Any]]:
     swiglu = (x, gain, b, w12, torch.zeros(10), w3, b)
     calls = [
         (linear_triton.norm_linear, (x, gain, b, w, b, 1e-6)),
-        (linear_triton.norm_linear_backward, (x, x, gain, b, w, b, 1e-6, [True] * 5)),
+        (linear_triton.norm_linear_backward, (x, x, gain, b, w, b, x, 1e-6, [True] * 5)),
         (linear_triton.linear_residual, (x, w, b, x)),
         (linear_triton.linear_residual_backward, (x, x, w, b, [True] * 3)),
         (swiglu_triton.norm_swiglu, (*swiglu, 1e-6)),

@@ -12,7 +12,7 @@ from torch import Tensor
 from slim_kernels.attention import packed_attention
 from slim_kernels.blocks.inference.attention import norm_attention_without_gradients
 from slim_kernels.blocks.training import NormAttention
-from slim_kernels.linear import norm_linear
+from slim_kernels.linear import linear_residual, norm_linear, norm_linear_and_stream
 from slim_kernels.runtime.arguments import check_sequences, expect_floating, expect_shapes
 from slim_kernels.runtime.dispatch import (
     is_gradient_free,
@@ -56,17 +56,8 @@ def norm_attention(
     Raises: ValueError naming the argument that does not fit.
     """
     width = x.shape[-1]
-    if heads < 1 or width % (2 * heads):
-        raise ValueError(
-            f"norm_attention: heads must be such that {width} features are a multiple of 2 heads; "
-            f"got {heads}"
-        )
-    if (
-        x.device.type != "cpu"
-        or eps == 0
-        or torch.compiler.is_compiling()
-        or uses_triton("packed_attention", x, product_dtype(weight))
-    ):
+    _check_heads(width, heads)
+    if _is_two_ops(x, weight, eps):
         qkv = norm_linear(x, norm_weight, norm_bias, weight, bias, eps).view(
             x.shape[0], 3, heads, width // heads
         )
@@ -114,3 +105,72 @@ def norm_attention(
             dtype,
         )
     return out
+
+
+def attention_residual(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    *,
+    time: Tensor,
+    heads: int,
+    queries: Tensor | None = None,
+    rows: Tensor | None = None,
+    visible: Tensor | None = None,
+    buckets: Sequence[int] | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    """x plus the projection of norm_attention: the first half of a block (paper section 3.1).
+
+    By the Triton kernels x's two gradients, along its residual and through its LayerNorm, are added
+    where the second one is made, not in a pass of their own.
+
+    Args:
+        proj_weight, proj_bias: (D, D) and (D,).
+        rows: int64 (R,), which tokens are wanted, queries all of them; None: all.
+        The others: see `norm_attention`.
+
+    Returns: (total, D), or (R, D), in x's dtype.
+    Raises: ValueError naming the argument that does not fit.
+    """
+    places = {"time": time, "visible": visible, "buckets": buckets}
+    _check_heads(x.shape[-1], heads)
+    if _is_two_ops(x, weight, eps):
+        qkv, x = norm_linear_and_stream(x, norm_weight, norm_bias, weight, bias, eps)
+        qkv = qkv.view(x.shape[0], 3, heads, x.shape[1] // heads)
+        attended = packed_attention(qkv, cu_seqlens, max_seqlen, **places).flatten(1)
+    else:
+        attended = norm_attention(
+            *(x, norm_weight, norm_bias, weight, bias, cu_seqlens, max_seqlen),
+            heads=heads,
+            queries=queries,
+            eps=eps,
+            **places,
+        )
+    if rows is not None:
+        x, attended = x.index_select(0, rows), attended.index_select(0, rows)
+    return linear_residual(attended, proj_weight, proj_bias, x)
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if heads < 1 or width % (2 * heads):
+        raise ValueError(
+            f"norm_attention: heads must be such that {width} features are a multiple of 2 heads; "
+            f"got {heads}"
+        )
+
+
+def _is_two_ops(x: Tensor, weight: Tensor, eps: float) -> bool:
+    """Whether attention is norm_linear and packed_attention one after the other."""
+    return (
+        x.device.type != "cpu"
+        or eps == 0
+        or torch.compiler.is_compiling()
+        or uses_triton("packed_attention", x, product_dtype(weight))
+    )

@@ -21,6 +21,7 @@ from slim_kernels import (
 from slim_kernels.attention.reference import reference as attention_reference
 from slim_kernels.embed_tokens.reference import reference as embed_reference
 from slim_kernels.feed_forward.reference import norm_swiglu as norm_swiglu_reference
+from slim_kernels.linear import norm_linear_and_stream
 from slim_kernels.linear import reference as linear_reference
 from slim_kernels.prototype_loss.reference import prototype_loss as prototype_reference
 
@@ -57,7 +58,9 @@ def problems(every: bool) -> Iterator[Problem]:
                     yield _attention(head, lengths, visible)
     for number, width in enumerate(widths):
         rows = (130, 1, 65)[number % 3]
-        yield _norm_linear(rows, width)
+        for with_stream in (False, True):
+            if every or with_stream == bool(number % 2):
+                yield _norm_linear(rows, width, with_stream)
         yield _linear_residual(rows, width)
         yield _norm_swiglu(rows, width)
         for mask in (False, True):
@@ -106,13 +109,19 @@ def _layer(outputs: int, inputs: int) -> list[Tensor]:
     return [weight, 0.1 * torch.randn(outputs, dtype=torch.float64)]
 
 
-def _norm_linear(rows: int, width: int) -> Problem:
+def _norm_linear(rows: int, width: int, with_stream: bool) -> Problem:
     x = torch.randn(rows, width, dtype=torch.float64)
+    call, exact = partial(norm_linear, eps=EPS), partial(linear_reference.norm_linear, eps=EPS)
+
+    def both(x: Tensor, *others: Tensor) -> Tensor:
+        out, stream = norm_linear_and_stream(x, *others, eps=EPS)
+        return torch.cat([out, stream], 1)
+
     return Problem(
         "norm_linear",
-        f"{rows} rows of {width}",
-        partial(norm_linear, eps=EPS),
-        partial(linear_reference.norm_linear, eps=EPS),
+        f"{rows} rows of {width}" + " and the stream" * with_stream,
+        both if with_stream else call,
+        (lambda x, *others: torch.cat([exact(x, *others), x], 1)) if with_stream else exact,
         [x, *_norm(width), *_layer(3 * width, width)],
     )
 

@@ -13,9 +13,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch._library.custom_ops import OPDEFS
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from slim_kernels.attention.rotary import tables
 from slim_kernels.cost.problems import Problem, problems
 from slim_kernels.cost.work import Work, count_work, extrapolate
 from slim_kernels.runtime.dispatch import VARIABLE
@@ -74,14 +75,28 @@ def count_number(job: tuple[int, int, list[int], str]) -> dict[str, Pass]:
     return count_problem(problems(batch, tuple(rows))[number], target)
 
 
+Counted = dict[tuple[int, ...], dict[str, Pass]]
+"""The passes of a problem at each of its combinations of small sizes."""
+
+
 def count_problem(problem: Problem, target: str) -> dict[str, Pass]:
     """The passes of a problem at its sizes, compiled for `target` ("sm_90").
 
     Raises: RuntimeError where the op launches other kernels at other sizes.
     """
-    corners = {
-        sizes: count_at(problem, sizes, target) for sizes in itertools.product(*problem.small)
-    }
+    return at_sizes(problem, count_small(problem, target))
+
+
+def count_small(problem: Problem, target: str) -> Counted:
+    """The passes at all small sizes."""
+    corners = itertools.product(*problem.small)
+    return {sizes: count_at(problem, sizes, target) for sizes in corners}
+
+
+def at_sizes(problem: Problem, corners: Counted) -> dict[str, Pass]:
+    """The passes at a problem's sizes, from those at small ones, which may be of the same problem
+    at other sizes. Raises: see count_problem.
+    """
     passes = {}
     for name in ("forward", "backward"):
         found = {sizes: at[name] for sizes, at in corners.items()}
@@ -98,6 +113,12 @@ def count_problem(problem: Problem, target: str) -> dict[str, Pass]:
     return passes
 
 
+def _made_before(*arguments: Any) -> Any:
+    """What a run makes once and keeps is not counted."""
+    with _disable_current_modes():
+        return tables(*arguments)
+
+
 def count_at(problem: Problem, sizes: tuple[int, ...], target: str) -> dict[str, Pass]:
     """The passes at small sizes, as they run."""
     from ptx_emulator.device import emulated_gpu
@@ -108,6 +129,9 @@ def count_at(problem: Problem, sizes: tuple[int, ...], target: str) -> dict[str,
         emulated_gpu(target, detailed=True) as gpu,
         emulated_target(gpu.capability),
         problem.planned(sizes),
+        mock.patch("slim_kernels.attention.tables", _made_before),
+        mock.patch("slim_kernels.runtime.arguments.contents_checked", return_value=False),
+        mock.patch("slim_kernels.embed_tokens.contents_checked", return_value=False),
         mock.patch.dict(os.environ, {VARIABLE: "triton"}),
     ):
 
@@ -120,6 +144,7 @@ def count_at(problem: Problem, sizes: tuple[int, ...], target: str) -> dict[str,
             return result, Pass(works, dict(counter.amounts))
 
         out, forward_pass = count(forward)
-        grad = torch.ones_like(out)
-        _, backward_pass = count(lambda: torch.autograd.grad(out, differentiated, grad))
+        outputs = out if isinstance(out, tuple) else (out,)
+        grads = [torch.ones_like(x) for x in outputs]
+        _, backward_pass = count(lambda: torch.autograd.grad(outputs, differentiated, grads))
     return {"forward": forward_pass, "backward": backward_pass}

@@ -87,7 +87,7 @@ def norm_swiglu_backward(
     low = grad if grad.dtype == w3.dtype else w3.new_empty(rows, width)
     normed, grad_hidden = w12.new_empty(rows, width), w12.new_empty(rows, 2 * hidden)
     product = w12.new_empty(rows, hidden) if wanted[5] else normed
-    parts = wide_gamma.new_empty(programs, 2 * hidden)
+    parts = wide_gamma.new_empty(programs, 2 * hidden + width)
     if programs:
         norm_swiglu_backward_kernel[programs,](
             grad,
@@ -117,11 +117,11 @@ def norm_swiglu_backward(
     if wanted[3]:
         found[3] = grad_hidden.t() @ normed
     if wanted[4]:
-        found[4] = parts.sum(0).to(b12.dtype)
+        found[4] = parts[:, : 2 * hidden].sum(0).to(b12.dtype)
     if wanted[5]:
         found[5] = low.t() @ product
     if wanted[6]:
-        found[6] = grad.sum(0).to(b3.dtype)
+        found[6] = parts[:, 2 * hidden :].sum(0).to(b3.dtype)
     return tuple(found)  # type: ignore[return-value]
 
 

@@ -134,8 +134,8 @@ def norm_swiglu_backward_kernel(
 ):
     """What the gradients' products need: normed (rows, D), grad_hidden (rows, 2 F), if wished
     product (rows, F), grad in the weights' dtype as low (rows, D), if it has another, and in parts
-    (programs, 2 F) this program's share of b12's gradient. The hidden layer is computed again from
-    x.
+    (programs, 2 F + D) this program's shares of b12's and b3's gradients. The hidden layer is
+    computed again from x.
     """
     i_m = tl.program_id(0)
     ACC: tl.constexpr = gamma.dtype.element_ty
@@ -146,10 +146,12 @@ def norm_swiglu_backward_kernel(
     b_n = (b_hat * load_feature(gamma, D, DP) + load_feature(beta, D, DP)).to(TYPE)
     begin = (i_m * BM).to(tl.int64)
     store_rows(normed, b_n, i_m * BM, m_m, D, DP, BM)
-    b_go = load_rows(grad, i_m * BM, m_m, D, DP, BM).to(TYPE)
+    parts += i_m.to(tl.int64) * (2 * F + D)
+    b_go = load_rows(grad, i_m * BM, m_m, D, DP, BM)
+    tl.store(parts + 2 * F + o_d, tl.sum(b_go.to(ACC), 0), mask=o_d < D)
+    b_go = b_go.to(TYPE)
     if grad.dtype.element_ty != TYPE:
         store_rows(low, b_go, i_m * BM, m_m, D, DP, BM)
-    parts += i_m.to(tl.int64) * (2 * F)
     for first in range(0, F, BF):
         o_f = first + tl.arange(0, BF)
         m_f = o_f < F

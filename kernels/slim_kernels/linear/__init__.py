@@ -26,6 +26,41 @@ def norm_linear(
 
     Raises: ValueError naming the argument that does not fit.
     """
+    arguments = x, norm_weight, norm_bias, weight, bias
+    if _takes_kernel(*arguments):
+        from slim_kernels.linear import triton  # only where triton is installed
+
+        return triton.norm_linear(*arguments, eps)
+    return reference.norm_linear(*arguments, eps)
+
+
+def norm_linear_and_stream(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float = 1e-6,
+) -> tuple[Tensor, Tensor]:
+    """norm_linear, and x for its residual. By the Triton kernels the gradient that comes back along
+    the latter is added where x's is made, not in a pass of its own.
+    """
+    arguments = x, norm_weight, norm_bias, weight, bias
+    if (
+        not torch.compiler.is_compiling()
+        and not is_gradient_free(*arguments)
+        and _takes_kernel(*arguments)
+    ):
+        from slim_kernels.linear import triton  # only where triton is installed
+
+        return triton.norm_linear_and_stream(*arguments, eps)
+    return norm_linear(*arguments, eps), x
+
+
+def _takes_kernel(
+    x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor
+) -> bool:
+    """Whether norm_linear takes its Triton kernel. Raises: see norm_linear."""
     width = x.shape[-1]
     expect_floating(
         "norm_linear", x=x, norm_weight=norm_weight, norm_bias=norm_bias, weight=weight, bias=bias
@@ -38,11 +73,7 @@ def norm_linear(
         weight=(weight, (weight.shape[0], width)),
         bias=(bias, (weight.shape[0],)),
     )
-    if uses_triton("norm_linear", x, product_dtype(weight), obstacle_of_width(width)):
-        from slim_kernels.linear import triton  # only where triton is installed
-
-        return triton.norm_linear(x, norm_weight, norm_bias, weight, bias, eps)
-    return reference.norm_linear(x, norm_weight, norm_bias, weight, bias, eps)
+    return uses_triton("norm_linear", x, product_dtype(weight), obstacle_of_width(width))
 
 
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:

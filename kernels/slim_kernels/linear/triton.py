@@ -10,6 +10,7 @@ import triton
 from torch import Tensor
 
 from slim_kernels.linear.triton_kernels import linear_kernel
+from slim_kernels.runtime.dispatch import product_dtype
 from slim_kernels.runtime.launch import launch
 from slim_kernels.runtime.registration import (
     cast_under_autocast,
@@ -81,18 +82,21 @@ def norm_linear_backward(
     beta: Tensor,
     weight: Tensor,
     bias: Tensor,
+    stream: Tensor | None,
     eps: float,
     wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, gamma, beta, weight and bias; empty where they are not wanted. The two
-    products are cuBLAS's: fused with the norm's gradient the first one needs more registers than
-    there are for blocks of rows that use the weight well.
+    """Gradients of x [+ stream], gamma, beta, weight and bias; empty where they are not wanted.
+
+    The two products are cuBLAS's: fused with the norm's gradient the first one needs more registers
+    than there are for blocks of rows that use the weight well.
     """
     x = x.contiguous()
     found = [x.new_empty(0) for _ in wanted]
     if any(wanted[:4]):
         normed = weight.new_empty(x.shape) if wanted[3] else None
-        found[:3] = norm_gradients(grad @ weight, x, gamma, beta, eps, None, normed, wanted[:3])
+        stream = None if stream is None else stream.contiguous()
+        found[:3] = norm_gradients(grad @ weight, x, gamma, beta, eps, stream, normed, wanted[:3])
         if normed is not None:
             found[3] = grad.t() @ normed
     if wanted[4]:
@@ -149,7 +153,35 @@ def _setup_norm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _norm_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad[:-1]
-    return (*differentiate(norm_linear_backward, wanted, grad, *ctx.saved_tensors, ctx.eps), None)
+    saved = ctx.saved_tensors
+    return (*differentiate(norm_linear_backward, wanted, grad, *saved, None, ctx.eps), None)
+
+
+class _NormLinearAndStream(torch.autograd.Function):
+    """norm_linear with x as a second result, which an op may not return."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        _setup_norm(ctx, inputs, inputs[0])
+        return norm_linear(*inputs), inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        (grad, stream), saved = grads, ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:-1]
+        if grad is None:
+            return stream, *[None] * 5
+        return (*differentiate(norm_linear_backward, wanted, grad, *saved, stream, ctx.eps), None)
+
+
+def norm_linear_and_stream(
+    x: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """norm_linear, and x; what comes back along x is added in norm_linear's backward."""
+    # what autocast does with the op's argument, where autograd sees it
+    weight = weight.to(product_dtype(weight))
+    found: tuple[Tensor, Tensor] = _NormLinearAndStream.apply(x, gamma, beta, weight, bias, eps)
+    return found
 
 
 def _setup_residual(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -173,7 +205,7 @@ cast_under_autocast(linear_residual, "x", "weight")
 count_flops(norm_linear, lambda x, gamma, beta, weight, *_: _product_flops(x, weight))
 count_flops(
     norm_linear_backward,
-    lambda grad, x, gamma, beta, weight, bias, eps, wanted: (
+    lambda grad, x, gamma, beta, weight, bias, stream, eps, wanted: (
         (any(wanted[:4]) + wanted[3]) * _product_flops(x, weight)
     ),
 )

@@ -1,5 +1,6 @@
 """The gradients of a LayerNorm as one Triton kernel: reads rows once, writes gradients once."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def norm_backward_kernel(
 
 
 def _variants(width: int) -> Iterator[dict[str, Any]]:
-    for residual, normed in ((True, False), (False, True), (False, False)):
+    for residual, normed in itertools.product((True, False), repeat=2):
         sizes = {"D": width, "DP": padded(width), "RESIDUAL": residual, "NORMED": normed}
         yield {**sizes, "normed": "T" if normed else "S"}
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slim_kernels import norm_attention, packed_attention
+from slim_kernels import attention_residual, norm_attention, packed_attention
 from torch import Tensor
 
 Problem = tuple[list[Tensor], dict[str, object]]
@@ -203,3 +203,30 @@ def test_rows_without_variance_at_eps_0():
     assert out.isfinite().all()
     assert grad.isfinite().all()
     assert not grad[2].any()
+
+
+@pytest.mark.parametrize("choice", ["reference", "triton"])
+def test_attention_residual_is_what_it_is_made_of(choice, monkeypatch):
+    monkeypatch.setenv("SLIM_KERNELS", choice)
+    arguments, layout = problem([3, 5, 1], d=16)
+    proj = [torch.randn(32, 32, dtype=torch.float64), torch.randn(32, dtype=torch.float64)]
+    proj = [x.requires_grad_() for x in proj]
+    rows, queries = torch.tensor([0, 3, 8, 4, 6]), torch.tensor([1, 5, 1])
+    given, where = [*arguments, *proj], [layout.pop("cu_seqlens"), layout.pop("max_seqlen")]
+    got = attention_residual(*given, *where, **layout, queries=queries, rows=rows)
+    attended = composed(arguments, {**layout, "cu_seqlens": where[0], "max_seqlen": where[1]})
+    want = (arguments[0] + F.linear(attended, *proj))[rows]
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    upstream = torch.randn_like(want)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(out, given, upstream) for out in (got, want)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("heads", [0, 3])
+def test_attention_residual_refuses_other_heads(heads):
+    arguments, layout = problem([3], d=4)
+    proj = torch.randn(8, 8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    with pytest.raises(ValueError, match="norm_attention: heads must"):
+        attention_residual(*arguments, *proj, **{**layout, "heads": heads})
