@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from jsonargparse import Namespace
@@ -168,9 +168,9 @@ def open_outputs(
     return sinks, lines
 
 
-def format_segment(segment: dict[str, object]) -> str:
+def format_segment(segment: dict[str, Any]) -> str:
     """A line of the timeline: from, to, who, what."""
-    start, end = segment["segment"]  # type: ignore[misc]  # two numbers
+    start, end = segment["segment"]
     who = "all" if segment["person"] is None else f"person {segment['person']}"
     what = segment["class"] or "nobody"
     return f"{start:>8.1f}{end:>8.1f} s  {who:<10}{what}, {segment['confidence']:.0%}"

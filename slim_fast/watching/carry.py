@@ -79,7 +79,8 @@ def carry_over(
 
 def _all_known(known: np.ndarray, needs: np.ndarray) -> np.ndarray:
     """(M, V') bool: whether all joints (V) that a joint needs, (V', V), are known, (M, V)."""
-    return (needs[None] <= known[:, None]).all(-1)
+    found: np.ndarray = np.all(needs[None] <= known[:, None], axis=-1)
+    return found
 
 
 def check_units(joints: np.ndarray) -> None:

@@ -52,14 +52,25 @@ def make_finder(people: int, model: Path | None = None) -> Finder:
             "with the .task file of a pose landmarker."
         ) from error
 
-    def find(picture: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture)
-        found = landmarker.detect_for_video(image, round(1000 * seconds))
+    return _Landmarker(mediapipe, landmarker)
+
+
+class _Landmarker:
+    """A `Finder`."""
+
+    def __init__(self, mediapipe: Any, landmarker: Any) -> None:
+        self._mediapipe, self._landmarker = mediapipe, landmarker
+
+    def __call__(self, picture: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+        kind = self._mediapipe.ImageFormat.SRGB
+        image = self._mediapipe.Image(image_format=kind, data=picture)
+        found = self._landmarker.detect_for_video(image, round(1000 * seconds))
         height, width = picture.shape[:2]
         world, marks = map(_to_array, (found.pose_world_landmarks, found.pose_landmarks))
         return world, to_half_heights(marks, width / height)
 
-    return find
+    def close(self) -> None:
+        self._landmarker.close()
 
 
 def _bundle(mediapipe: Any) -> bytes:

@@ -69,7 +69,7 @@ def open_poses(
         parser.world_channels,
         parser.image_channels,
         frames,
-        seconds and max(1, round(seconds * min(rate, recorded_rate))),
+        None if seconds is None else max(1, round(seconds * min(rate, recorded_rate))),
         seconds,
     )
 

@@ -90,9 +90,10 @@ class Session:
         people = np.zeros((0, model.joints, model.channels))
         if named:
             people = self._carry(frame)[named]
-        (*_, due) = self._stream.push(people, [numbers[place] for place in named]) or [None]
-        if due is None:
+        predictions = self._stream.push(people, [numbers[place] for place in named])
+        if not predictions:
             return None
+        (due,) = predictions
         if model.pos_embed.is_cuda:
             torch.cuda.synchronize()
         scene = None if due.probabilities is None else due.probabilities.cpu().numpy()

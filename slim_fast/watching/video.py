@@ -27,6 +27,10 @@ class Finder(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
 
 def open_video(source: str, rate: float, make_finder: Callable[[], Finder]) -> PoseSource:
     """The people in a video file, or before the camera of that number.
@@ -55,7 +59,7 @@ def open_video(source: str, rate: float, make_finder: Callable[[], Finder]) -> P
         CHANNELS,
         CHANNELS,
         _find(capture, finder, rate, None if is_camera else recorded),
-        seconds and max(1, round(seconds * min(rate, recorded))),
+        None if seconds is None else max(1, round(seconds * min(rate, recorded))),
         seconds,
         is_camera,
     )
@@ -76,3 +80,4 @@ def _find(capture: Any, finder: Finder, rate: float, recorded: float | None) -> 
                 yield PoseFrame(seconds, *finder(picture, seconds), picture)
     finally:
         capture.release()
+        finder.close()

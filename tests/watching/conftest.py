@@ -59,6 +59,10 @@ class BoxFinder:
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.middles: list[float] = []
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def __call__(self, picture: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         self.seconds.append(seconds)

@@ -25,6 +25,7 @@ def test_frames_come_in_order_at_the_rate(tmp_path: Path, rate: float, kept: int
     assert source.seconds == 2
     frames = list(source.frames)
     assert len(frames) == kept
+    assert finder.is_closed
     assert finder.seconds == [frame.seconds for frame in frames]
     for frame in frames:
         number = round(frame.seconds * 30)
@@ -148,6 +149,7 @@ def test_mediapipe_finds_the_person_in_a_picture_of_a_package() -> None:
     picture = np.asarray(Image.open(path).convert("RGB"))
     for number in range(3):
         world, image = finder(picture, number / 30)
+    finder.close()
     assert world.shape == image.shape == (1, 33, 4)
     nose, left, right = image[0, 0], image[0, 11], image[0, 12]  # shoulders
     assert nose[1] < min(left[1], right[1])
