@@ -15,7 +15,7 @@ from slim_fast.skeletons import get_topology
 from slim_fast.skeletons.correspondence import match_joints
 
 RATE, WIDTH, HEIGHT = 30, 1280, 720
-FOCAL, DEPTH = 0.9, 3.2  # image heights; metres from the camera to where people begin
+FOCAL, DEPTH = 1.3, 3.2  # image heights; metres from the camera to where people begin
 NTU, LANDMARKS = get_topology("ntu-25"), get_topology("mediapipe-33")
 HIPS = [LANDMARKS.joints.index(side) for side in ("left_hip", "right_hip")]
 

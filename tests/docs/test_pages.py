@@ -158,7 +158,7 @@ def test_commands_are_read_by_their_parsers(
 def test_options_and_modules_that_are_named_exist(page: Path) -> None:
     """Also those that a sentence mentions: `convert --scale`, `--threads`, `python -m X.Y`."""
     known = set(pretrain.build_parser("small").option_names())
-    for command in ("ablate", "evaluate", "report", "export", "stream", "data"):
+    for command in ("ablate", "evaluate", "report", "export", "stream", "watch", "data"):
         known |= set(import_module(COMMANDS[command][0]).build_parser().option_names())
     for words in commands(page):
         if words[1:2] == ["-m"] and words[2].split(".")[0] in ("benchmarks", "slim_kernels"):
@@ -247,6 +247,9 @@ def test_the_readme_is_short_and_links_to_what_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_film_is_there() -> None:
-    with Image.open(DOCS / "figures" / "stream.gif") as film:
-        assert film.n_frames > 30
+def test_the_films_are_there() -> None:
+    for name in ("stream.gif", "watch.gif"):
+        path = DOCS / "figures" / name
+        assert path.stat().st_size < 1_000_000
+        with Image.open(path) as film:
+            assert film.n_frames > 30
