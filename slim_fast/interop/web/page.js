@@ -23,8 +23,8 @@ async function load() {
 const clips = about.clips.map((clip) => ({ ...clip, input: floats(clip.input), points: floats(clip.points) }));
 
 // The first frames of a clip: x (1, C, T, V, M)
-function start(clip, frames) {
-  const [C, T, V, M] = clip.shape, row = V * M, x = new Float32Array(C * frames * row);
+function start(clip, wanted) {
+  const [C, T, V, M] = clip.shape, row = V * M, frames = Math.min(wanted, T), x = new Float32Array(C * frames * row);
   for (let c = 0; c < C; c++) x.set(clip.input.subarray(c * T * row, (c * T + frames) * row), c * frames * row);
   return { x, dims: [1, C, frames, V, M] };
 }
