@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("slim_fast.report", "what a run has learned, as a page of moving skeletons"),
     "export": ("slim_fast.export", "write an encoder or classifier as ONNX or torch.export"),
     "stream": ("slim_fast.stream", "play a recorded clip frame by frame, as a film"),
+    "watch": ("slim_fast.watch", "what people in a video or in files of poses do"),
     "weights": ("slim_fast.weights.cli", "check and describe pretrained weights"),
     "data": ("slim_fast.data.cli", "convert, inspect and generate data sets"),
 }

@@ -67,7 +67,10 @@ def run(options: Namespace) -> None:
     """What the command does. Raises: UserError for input that does not fit."""
     check_film(options.out)
     cache = ClipCache.open(options.data)
-    number = find_clip(cache, options.clip, options.split)
+    if options.clip is None:
+        number = int(select_labelled_clips(cache, options.split)[1][0])
+    else:
+        number = cache.find(options.clip)
     classifier = open_classifier(options, cache)
     played = play(Stream(classifier.optimize(), options.window, options.every), cache.clip(number))
     name, label = cache.names[number], int(cache.label[number])
@@ -90,20 +93,6 @@ def run(options: Namespace) -> None:
         f"{played.seconds.sum() * RATE / len(each):.1%} of real time at {RATE} frames a second.\n"
         f"The film is in {options.out}."
     )
-
-
-def find_clip(cache: ClipCache, name: str | None, split: str | None) -> int:
-    """Number of the clip of that name or number, or of the first test clip. Raises: UserError."""
-    if name is None:
-        return int(select_labelled_clips(cache, split)[1][0])
-    named = np.flatnonzero(cache.names == name)
-    if len(named):
-        return int(named[0])
-    if not name.isdecimal() or int(name) >= len(cache):
-        raise UserError(
-            f"{cache.path} has no clip {name!r}: give a name, or a number below {len(cache)}."
-        )
-    return int(name)
 
 
 def open_classifier(options: Namespace, cache: ClipCache) -> SLiMClassifier:

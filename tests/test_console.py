@@ -1,5 +1,6 @@
 """Every command on consoles that cannot show the names, and before readers that go away."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from slim_fast import SLiMEncoder
+from slim_fast import SLiMClassifier, SLiMEncoder
 from slim_fast.data import CacheWriter
 from slim_fast.data.clips import Clip
 from slim_fast.model.encoder import EncoderConfig
@@ -36,6 +37,7 @@ COMMANDS = {
     "features": ("features", "Ω-encoder --data Ω --out Ω.npz", "Ω"),
     "weights": ("weights", "show Ω-encoder", "Ω"),
     "stream": ("stream", "Ω-encoder --data Ω --window 16 --out Ω.gif", WALKING),
+    "watch": ("watch", "Ω.jsonl --model Ω-classifier --window 16 --out Ω-watch.jsonl", WALKING),
     "export": ("export", "Ω-encoder --to torch-export --no-check", "Ω"),
     "a mistake": ("data", "inspect Φ", "Φ"),
 }
@@ -65,6 +67,12 @@ def names(tmp_path_factory) -> Path:
     SLiMEncoder("ntu-25", config=EncoderConfig(width=16, depth=1, heads=1)).save_pretrained(
         folder / "Ω-encoder"
     )
+    one = SLiMClassifier(
+        1, "ntu-25", config=EncoderConfig(width=16, depth=1, heads=1), class_names=[WALKING]
+    )
+    one.save_pretrained(folder / "Ω-classifier")
+    frames = [{"landmarks": rng.uniform(size=(1, 33, 4)).tolist()} for _ in range(24)]
+    (folder / "Ω.jsonl").write_text("".join(f"{json.dumps(frame)}\n" for frame in frames))
     return folder
 
 

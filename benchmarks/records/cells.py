@@ -61,6 +61,13 @@ def rate(side: str, count: str = "batch") -> Cell:
     return lambda result: format_number(result["case"][count] / result["seconds"][side][1])
 
 
+def watched_rate(result: Result) -> str:
+    """Frames a second of ours, and the target where it is missed."""
+    reached = result["case"]["frames"] / result["seconds"]["ours"][1]
+    low = f", below {result['target']:g}" if reached < result["target"] else ""
+    return f"**{format_number(reached)}**{low}"
+
+
 def reached(result: Result) -> str:
     """GFLOP/s of ours."""
     return format_number(result["flops"] / result["seconds"]["ours"][1] / 1e9)

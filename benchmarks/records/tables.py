@@ -20,6 +20,7 @@ from benchmarks.records.cells import (
     reached,
     runtime,
     share,
+    watched_rate,
 )
 from benchmarks.records.gpu_rows import TITLES
 from benchmarks.records.recorder import Result
@@ -163,6 +164,18 @@ TABLES = {
             "visible": rate("ours"),
             "all": rate("baseline"),
             "visible / all": ratio,
+        },
+    ),
+    "watch": Table(
+        "Watching",
+        "Frames a second of `slim-fast watch` with people in every frame, without finding their "
+        "poses and without drawing: following them, carrying their joints over from MediaPipe's "
+        "skeleton to NTU's, classifying windows of 64 frames with a model of the paper's sizes.",
+        {
+            **cases("people"),
+            "a prediction every, frames": case("every"),
+            **cases("precision"),
+            "frames/s": watched_rate,
         },
     ),
     "pretrain": Table(

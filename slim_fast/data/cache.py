@@ -115,6 +115,17 @@ class ClipCache:
         rows = self.positions[start : start + people * length]
         return np.array(rearrange(rows, "(m t) v c -> t v c m", m=people), order="C")
 
+    def find(self, name: str) -> int:
+        """The number of the clip of that name, or of that number. Raises: UserError without it."""
+        named = np.flatnonzero(self.names == name)
+        if len(named):
+            return int(named[0])
+        if not name.isdecimal() or int(name) >= len(self):
+            raise UserError(
+                f"{self.path} has no clip {name!r}: give a name, or a number below {len(self)}."
+            )
+        return int(name)
+
     def split(self, name: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(train, test) clip numbers of a split, or the first. Raises: UserError without it."""
         if not self.splits:

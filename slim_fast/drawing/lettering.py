@@ -57,6 +57,13 @@ class Letters:
         name = self.legible(name)
         return f"class {number}: {name}" if BOX in name else name
 
+    def file(self, text: str) -> str:
+        """The font file that has most of the text's characters, the first of several."""
+        from matplotlib.font_manager import FontProperties, findfont
+
+        paths = [findfont(FontProperties(family)) for family in self.family]
+        return max(paths, key=lambda path: len(_letters(path).intersection(text)))
+
     def width(self, text: str, size: float, weight: str = "normal") -> float:
         """Inches of one line of text, `size` in points."""
         from matplotlib.font_manager import FontProperties

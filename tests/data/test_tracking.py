@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from slim_fast.data.readers.tracking import MAX_PEOPLE, follow_people
+from slim_fast.data.readers.tracking import MAX_PEOPLE, Tracker, follow_people
 
 POSE = np.array([[0, 0], [0, 2], [1, 0], [1, 2]]) + 10.0  # (V, 2), box of diagonal 5**.5
 
@@ -90,3 +90,18 @@ def test_only_the_longest_of_a_crowd_stay() -> None:
 @pytest.mark.parametrize("frames", [[], [np.zeros((0, 4, 2))], [np.zeros((2, 4, 2))]])
 def test_nobody(frames) -> None:
     assert follow_people(frames).shape[3] == 0
+
+
+def test_frame_by_frame_everybody_has_the_number_that_the_whole_gives_them() -> None:
+    rng = np.random.default_rng(0)
+    people = np.stack([walk(0, 0.1), walk(3, -0.05), walk(8, 0.0)], axis=1)  # (T, M, V, 2)
+    people[5:9, 2] = 0
+    tracker, numbers = Tracker(), []
+    for frame in people:
+        order = rng.permutation(3)
+        found = tracker.update(frame[order])
+        numbers.append([found[order.tolist().index(m)] for m in range(3)])
+    assert sorted(numbers[0]) == [0, 1, 2]
+    gone = [*numbers[0][:2], -1]
+    assert numbers == [gone if 5 <= t < 9 else numbers[0] for t in range(20)]
+    assert tracker.update(np.zeros((0, 4, 2))) == []

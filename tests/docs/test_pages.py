@@ -254,6 +254,9 @@ def test_the_readme_is_short_and_links_to_what_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_film_is_there() -> None:
-    with Image.open(DOCS / "figures" / "stream.gif") as film:
-        assert film.n_frames > 30
+def test_the_films_are_there() -> None:
+    for name in ("stream.gif", "watch.gif"):
+        path = DOCS / "figures" / name
+        assert path.stat().st_size < 1_000_000
+        with Image.open(path) as film:
+            assert film.n_frames > 30

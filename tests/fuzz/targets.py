@@ -15,8 +15,8 @@ from slim_fast.data.convert import convert
 from slim_fast.data.readers import Options
 from slim_fast.errors import UserError
 from slim_fast.evaluation.grid.files import load_grid
-from slim_fast.interop.checkpoints.torch_files import read_tensors
 from slim_fast.model.encoder import EncoderConfig
+from slim_fast.model.torch_files import read_tensors
 from slim_fast.skeletons import Topology, get_topology
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.config import PretrainConfig

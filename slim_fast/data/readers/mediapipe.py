@@ -89,11 +89,18 @@ def read_landmarks(channels: str, is_world: bool, recording: Recording) -> list[
     positions = follow_people(people, [key[..., :2] for key in keys])
     if not is_world:
         aspect = next((content.aspect for content in contents if content.aspect), 1.0)
-        scale = np.array([[2 * aspect], [2], [2 * aspect]])
-        detected = (positions[:, :, :3] != 0).any(axis=2, keepdims=True)
-        moved = (positions[:, :, :3] - [[0.5], [0.5], [0]]) * scale
-        positions[:, :, :3] = np.where(detected, moved, 0)
+        positions = np.moveaxis(to_half_heights(np.moveaxis(positions, 2, 3), aspect), 3, 2)
     return [recording.clip(positions[:, :, ["xyzc".index(c) for c in channels]]), *results]
+
+
+def to_half_heights(image: np.ndarray, aspect: float) -> np.ndarray:
+    """Image landmarks (..., 33, 4) in half image heights from the middle; undetected stay zero.
+
+    aspect: the image's width / height.
+    """
+    detected = (image[..., :3] != 0).any(-1, keepdims=True)
+    moved = (image[..., :3] - [0.5, 0.5, 0]) * [2 * aspect, 2, 2 * aspect]
+    return np.concatenate([np.where(detected, moved, 0), image[..., 3:]], -1)
 
 
 def _read_file(file: Path) -> Content:
@@ -107,13 +114,14 @@ def _read_file(file: Path) -> Content:
         if not isinstance(content, list):
             raise UserError("'frames' that are no list")
     elif isinstance(content, dict) or _is_person(content):
-        return Content([_parse_frame(content)], True, None)
+        return Content([parse_frame(content)], True, None)
     if not isinstance(content, list):
         raise UserError("no list of frames")
-    return Content([_parse_frame(frame) for frame in content], False, aspect)
+    return Content([parse_frame(frame) for frame in content], False, aspect)
 
 
-def _parse_frame(frame: Any) -> Frame:
+def parse_frame(frame: Any) -> Frame:
+    """The people of a frame, as JSON has it. Raises: UserError for other content."""
     if isinstance(frame, dict):
         world = next((frame[key] for key in WORLD if key in frame), None)
         image = next((frame[key] for key in IMAGE if key in frame), None)

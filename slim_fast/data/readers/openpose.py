@@ -47,7 +47,7 @@ def read_frames(channels: str, recording: Recording) -> list[Clip | Problem]:
     results: list[Clip | Problem] = []
     for file in recording.files:
         try:
-            frames.append(_read_people(file))
+            frames.append(parse_people(read_json(file)))
         except (OSError, UserError) as error:
             results.append(explain_frame(recording, file, error))
             frames.append(NOBODY)
@@ -62,9 +62,8 @@ def read_frames(channels: str, recording: Recording) -> list[Clip | Problem]:
     return [recording.clip(positions[:, :, ["xyc".index(c) for c in channels]]), *results]
 
 
-def _read_people(file: Path) -> np.ndarray:
-    # (people, V, 3)
-    content = read_json(file)
+def parse_people(content: Any) -> np.ndarray:
+    """The people (people, V, 3) of a frame, as JSON has it. Raises: UserError for other content."""
     people = content.get("people") if isinstance(content, dict) else None
     if not isinstance(people, list):
         raise UserError("no object with a list of 'people'")
@@ -89,7 +88,7 @@ def _recognises(path: Path) -> bool:
 def _infer_topology(files: list[Path], path: Path) -> Topology:
     for file in files[:: max(1, len(files) // PEEKED)]:  # the first frames may be empty
         try:
-            people = _read_people(file)
+            people = parse_people(read_json(file))
         except (OSError, UserError):
             continue
         if len(people):

@@ -41,28 +41,56 @@ def follow_people(
     return positions
 
 
-def _track(keys: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
-    """For each person (frame, number in the frame) of their bodies."""
-    from scipy.optimize import linear_sum_assignment  # slow to import
+class Tracker:
+    """Numbers the people of frames as they arrive, as `follow_people` does in a whole recording."""
 
-    people: list[list[tuple[int, int]]] = []
-    last: list[np.ndarray] = []  # of each person (V, 2 or 3)
-    for t, poses in enumerate(keys):
-        recent = [m for m, places in enumerate(people) if t - places[-1][0] <= MAX_GAP]
-        steps = _measure_steps([last[m] for m in recent], poses)
-        new = set(range(len(poses)))
+    def __init__(self) -> None:
+        self._last: list[np.ndarray] = []  # of each person (V, 2 or 3)
+        self._seen: list[int] = []  # frame in which each person was seen last
+        self._frame = 0
+
+    def update(self, keys: np.ndarray) -> list[int]:
+        """Take the next frame.
+
+        Args:
+            keys: (people, V, 2 or 3) positions to follow people by; undetected joints are zero or
+                NaN.
+
+        Returns: a number for each person, from 0 in the order of their first frames; -1 for those
+        without a detected joint.
+        """
+        from scipy.optimize import linear_sum_assignment  # slow to import
+
+        poses = _remove_undetected(keys)
+        recent = [m for m, seen in enumerate(self._seen) if self._frame - seen <= MAX_GAP]
+        steps = _measure_steps([self._last[m] for m in recent], poses)
+        numbers = [-1] * len(poses)
         # a cost larger than any, because the method takes no infinite ones
         pairs = linear_sum_assignment(np.where(steps <= MAX_STEP, steps, 1e6))
         for row, column in zip(*pairs, strict=True):
             if steps[row, column] <= MAX_STEP:
-                people[recent[row]].append((t, column))
-                last[recent[row]] = poses[column]
-                new.discard(column)
-        for column in sorted(new):
-            if np.isfinite(poses[column]).any():
-                people.append([(t, column)])
-                last.append(poses[column])
-    return people
+                numbers[column] = recent[row]
+        for column, pose in enumerate(poses):
+            if numbers[column] < 0 and np.isfinite(pose).any():
+                numbers[column] = len(self._last)
+                self._last.append(pose)
+                self._seen.append(self._frame)
+            elif numbers[column] >= 0:
+                self._last[numbers[column]] = pose
+                self._seen[numbers[column]] = self._frame
+        self._frame += 1
+        return numbers
+
+
+def _track(keys: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
+    """For each person (frame, number in the frame) of their bodies."""
+    tracker = Tracker()
+    people: dict[int, list[tuple[int, int]]] = {}
+    for t, poses in enumerate(keys):
+        for place, number in enumerate(tracker.update(poses)):
+            if number >= 0:
+                people.setdefault(number, []).append((t, place))
+    return list(people.values())
 
 
 def _remove_undetected(bodies: np.ndarray) -> np.ndarray:

@@ -61,8 +61,13 @@ def find_present_people(x: Tensor, channels: str) -> Tensor:
     highest, lowest = x.amax(3), x.amin(3)  # (B, C, T, M)
     size = torch.maximum(highest, -lowest).amax((1, 2))  # (B, M)
     spread = (highest - lowest).amax((1, 2)) if static_shape(x)[3] > 1 else size
-    largest = spread.nan_to_num(0, 0).amax(1, keepdim=True)
-    return ~((spread <= SPREAD * largest) | (spread <= ROUNDING * size.nan_to_num(0, 0)))
+    largest = _finite(spread).amax(1, keepdim=True)
+    return ~((spread <= SPREAD * largest) | (spread <= ROUNDING * _finite(size)))
+
+
+def _finite(x: Tensor) -> Tensor:
+    """x, which is not negative, with 0 for NaN and infinity; in ONNX without IsInf, as TensorRT."""
+    return torch.where(x < torch.inf, x, 0)
 
 
 def fold_people(

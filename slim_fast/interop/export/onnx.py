@@ -6,6 +6,7 @@ import torch
 
 from slim_fast.errors import UserError
 from slim_fast.interop.encoder import SLiMEncoder
+from slim_fast.interop.export.lowering import lower_to_17
 from slim_fast.interop.export.module import ExportModule
 from slim_fast.interop.export.program import (
     ExportedFile,
@@ -18,7 +19,8 @@ from slim_fast.interop.export.program import (
 from slim_fast.interop.export.verify import Run
 from slim_fast.interop.tracing import import_package
 
-OLDEST_OPSET, OPSET = 18, 20
+OLDEST_OPSET, OPSET = 17, 20
+EXPORTED = 18  # torch's exporter writes no older one
 _EXTRA = "onnx", "Exporting to ONNX"
 
 
@@ -36,7 +38,7 @@ def export_onnx(
     `ExportModule`'s. B, T and M are dynamic.
 
     Args:
-        opset: 18 or newer; from 23 on attention is one operation.
+        opset: 17 or newer; from 23 on attention is one operation.
         verify: compare it with the model in onnxruntime before the file gets its name, see `check`.
         report: called with a line on each step.
 
@@ -57,13 +59,15 @@ def export_onnx(
             (example_clips(plain.encoder),),
             dynamo=True,
             verbose=False,
-            opset_version=opset,
+            opset_version=max(opset, EXPORTED),
             dynamic_shapes=dynamic_axes(plain.encoder),
             input_names=["x"],
             output_names=list(plain.axes),
         )
         assert program is not None
         proto = program.model_proto
+        if opset < EXPORTED:
+            lower_to_17(proto)
         if [used.version for used in proto.opset_import if not used.domain] != [opset]:
             raise UserError(
                 f"torch {torch.__version__} can't write ONNX opset {opset}: choose an older one."
@@ -77,7 +81,10 @@ def export_onnx(
             for dim, name in zip(output.type.tensor_type.shape.dim, axes, strict=True):
                 if isinstance(name, str):
                     dim.dim_param = name
+        # runtimes refuse newer ones than they know
+        proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
         onnx.helper.set_model_props(proto, describe_export(model))
+        onnx.checker.check_model(proto, full_check=True)
         return proto.SerializeToString()
 
     return write_program(model, Path(path), make, _onnxruntime, verify, report)

@@ -29,6 +29,7 @@ KINDS = [
     "prototype_loss_error",
     "training_step",
     "views",
+    "watch",
     "visible_attention",
     "inference",
     "inference_share",

@@ -1,0 +1,1 @@
+"""Classes of people in videos and pose files, while these are read."""
