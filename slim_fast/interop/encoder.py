@@ -236,7 +236,11 @@ class SLiMEncoder(PeopleEncoder):
         """Which runtime, in which precision, answers for "cls" alone and for the "last" block, of
         a copy that `optimize` made with a backend; empty: PyTorch does.
         """
-        return {} if self._runtimes is None else dict(self._runtimes.names)
+        return (
+            {}
+            if self._runtimes is None
+            else {str(kind): name for kind, name in self._runtimes.names.items()}
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self._graphs is not None:

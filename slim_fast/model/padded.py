@@ -74,7 +74,7 @@ def encode_padded_cls(encoder: Encoder, clips: Tensor) -> Tensor:
     h, tokens = _embedded(encoder, clips, None)
     for block in encoder.blocks[:-1]:
         h = block(h, tokens)
-    last = encoder.blocks[-1]
+    last: Any = encoder.blocks[-1]
     if type(last).forward is not Block.forward:
         return last(h, tokens)[:, 0]
     cls = h[:, :1] + last.attn(last.norm1(h), replace(tokens, is_cls_alone=True))

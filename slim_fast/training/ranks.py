@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from slim_fast.errors import SaidElsewhere, UserError
 from slim_fast.training.output import logger
@@ -33,7 +34,8 @@ class Ranks:
     """For tensors on the processes' devices."""
     control: dist.ProcessGroup | None = None
     """For what they tell each other, on the host."""
-    store: dist.Store | None = None
+    store: Any = None
+    """torch.distributed's, by which they met."""
 
     @property
     def is_first(self) -> bool:
@@ -152,9 +154,9 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 def _join(device: torch.device) -> Ranks:
     try:
-        store, rank, size = next(dist.rendezvous("env://"))
+        store, rank, size = next(rendezvous("env://"))
         backend = "nccl" if device.type == "cuda" else "gloo"
-        placed = {"device_id": device} if device.type == "cuda" else {}
+        placed: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE, **placed
         )

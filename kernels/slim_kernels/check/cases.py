@@ -198,7 +198,7 @@ def sample() -> list[Case]:
     for case in cases(every=True):
         groups.setdefault((case.kernel, case.architecture), []).append(case)
     kernels, devices = (list(dict.fromkeys(column)) for column in zip(*groups, strict=True))
-    chosen = []
+    chosen: list[Case] = []
     for (kernel, device), group in groups.items():
         # the next kernel is compiled for the next devices
         if (kernels.index(kernel) + devices.index(device)) % 3 == 0:

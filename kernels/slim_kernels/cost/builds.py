@@ -39,7 +39,7 @@ def norm_linear(tokens: int, stream: torch.dtype) -> Run:
     x, gamma, beta = _stream(tokens, stream), _vector(WIDTH), _vector(WIDTH)
     weight, bias = _parameter(3 * WIDTH, WIDTH), _vector(3 * WIDTH)
     inputs = [x, gamma, beta, weight, bias]
-    return (lambda: norm_linear_and_stream(*inputs)), inputs
+    return (lambda: norm_linear_and_stream(x, gamma, beta, weight, bias)), inputs
 
 
 def linear_residual(tokens: int, stream: torch.dtype) -> Run:

@@ -87,7 +87,7 @@ def _list_candidates(
     asked = [backend] if backend != "auto" else list(_LOADERS)
     found = {}
     for name in asked:
-        known = PRECISIONS[name]
+        known: tuple[str, ...] = PRECISIONS[name]
         if precision != "auto":
             known = (precision,) if precision in known else ()
         elif choose_dtype("auto", torch.device("cpu")) != torch.bfloat16:

@@ -42,7 +42,7 @@ def load(program: Program, precision: str) -> Run:
 
 def _quantized(onnx: Any, content: bytes) -> bytes:
     """The program with int8 weights of linear maps, one scale an output."""
-    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization import quantize_dynamic  # type: ignore[import-untyped]
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "int8.onnx"

@@ -70,7 +70,7 @@ class Program:
             torch.onnx.export(
                 self.traced,
                 (self._example,),
-                content,
+                content,  # type: ignore[arg-type]  # which files it takes, its hints do not say
                 dynamo=False,
                 opset_version=_OPSET,
                 input_names=["x"],
@@ -121,4 +121,4 @@ class Runtimes:
             "An optimized encoder can't be copied: call optimize() of the original once more."
         )
 
-    __reduce_ex__ = __deepcopy__  # type: ignore[assignment]
+    __reduce_ex__ = __deepcopy__
