@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from slim_fast.errors import SaidElsewhere, UserError
 from slim_fast.training.output import logger
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=2)  # the others wait while the first evaluates, or generates data
+_JOINING = timedelta(minutes=10)  # from the first process' begin to the last one's
 _SPOKEN = "slim_fast/spoken"
 
 
@@ -33,7 +35,8 @@ class Ranks:
     """For tensors on the processes' devices."""
     control: dist.ProcessGroup | None = None
     """For what they tell each other, on the host."""
-    store: dist.Store | None = None
+    store: Any = None
+    """What they look each other up in."""
 
     @property
     def is_first(self) -> bool:
@@ -152,11 +155,15 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 def _join(device: torch.device) -> Ranks:
     try:
-        store, rank, size = next(dist.rendezvous("env://"))
+        store, rank, size = next(rendezvous("env://", timeout=_JOINING))
         backend = "nccl" if device.type == "cuda" else "gloo"
-        placed = {"device_id": device} if device.type == "cuda" else {}
         dist.init_process_group(
-            backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE, **placed
+            backend,
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=_PATIENCE,
+            device_id=device if device.type == "cuda" else None,
         )
         group = dist.group.WORLD
         control = group if backend == "gloo" else dist.new_group(backend="gloo", timeout=_PATIENCE)
