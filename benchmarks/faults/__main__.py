@@ -77,7 +77,7 @@ def run_trials(folder: Path, count: int, seed: int, kinds: list[str]) -> list[di
             flush=True,
         )
         if lost:
-            done["said"] = trial.words() if trial.log.exists() else ""
+            done["said"] = trial.words()
             print(done["said"])
         trials.append(done)
     return trials

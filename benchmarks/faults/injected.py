@@ -59,6 +59,8 @@ class Trial:
 
     def words(self) -> str:
         """What the run has said."""
+        if not self.log.exists():
+            return ""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
@@ -82,12 +84,21 @@ def kill_all(trial: Trial) -> str:
 
 
 def kill_one(trial: Trial) -> str:
-    """kill -9 of one process of several: the others end by themselves, one says why."""
+    """kill -9 of one process of several: the others end by themselves, one says why.
+
+    Before they have found each other they wait for the killed one, until torchrun kills them too.
+    """
     trial.size = 2
     processes = trial.start()
     trial.wait()
+    has_begun = bool(trial.words())
     processes.send(signal.SIGKILL, trial.random.randrange(trial.size))
-    statuses = processes.wait(GRACE)
+    try:
+        statuses = processes.wait(GRACE)
+    except TimeoutError:
+        if has_begun:
+            raise
+        statuses = processes.wait(GRACE)
     expect(trial.words().count("error: ") <= 1, "more than one process said what was wrong")
     expect(set(statuses) <= {-9, 0, 2}, f"exit statuses {statuses}")
     return str(statuses)

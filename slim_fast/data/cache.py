@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from einops import rearrange
 
+from slim_fast.data.clips import CHANNELS
 from slim_fast.errors import UserError, describe_os_error, program_name, suggest
 from slim_fast.skeletons import Topology
 
@@ -86,6 +87,7 @@ class ClipCache:
                 splits = {name: archive[f"split:{name}"] for name in meta["splits"]}
             kinds = Topology.from_dict(meta["topology"]), meta["channels"], tuple(meta["classes"])
             cache = cls(folder, *kinds, positions, **columns, splits=splits, meta=meta)
+            cache._check()
         except PermissionError as error:
             raise UserError(f"{describe_os_error(error)}: mend its permissions") from error
         except UserError:
@@ -94,14 +96,24 @@ class ClipCache:
             raise UserError(
                 f"{folder} is a damaged clip cache ({error}): convert the data again"
             ) from error
-        rows = cache.people * cache.length
-        shape = (int(rows.sum()), cache.topology.num_joints, len(cache.channels))
-        if positions.shape != shape or (cache.start != np.cumsum(rows) - rows).any():
-            raise UserError(
-                f"{folder} is a damaged clip cache (positions of shape {positions.shape}, its "
-                f"clips need {shape}): convert the data again"
-            )
         return cache
+
+    def _check(self) -> None:
+        """Raises: ValueError for parts that do not fit each other."""
+        columns = [*(getattr(self, name) for name in FIELDS), *self.splits.values()]
+        if (
+            self.channels not in CHANNELS
+            or self.names.ndim != 1
+            or self.names.dtype.kind != "U"
+            or self.positions.dtype != np.float32
+            or any(c.shape != self.names.shape or c.dtype.kind != "i" for c in columns)
+            or min(self.people.min(initial=0), self.length.min(initial=0)) < 0
+        ):
+            raise ValueError("a column is of another kind or length than the others")
+        rows = self.people * self.length
+        shape = (int(rows.sum()), self.topology.num_joints, len(self.channels))
+        if self.positions.shape != shape or (self.start != np.cumsum(rows) - rows).any():
+            raise ValueError(f"positions of shape {self.positions.shape}, its clips need {shape}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return ClipCache.open, (self.path,)

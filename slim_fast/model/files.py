@@ -28,6 +28,8 @@ HEADS = "num_heads"
 """Of a weights file's metadata: it does not follow from the tensors' shapes."""
 CLASSES = "classes"
 """In slim_fast.json: classes of the recordings that an encoder without a head was trained on."""
+_LARGEST = 1 << 16
+"""Of any size of an encoder: what is larger is a damaged file, and would not fit into memory."""
 CHANNEL_NAMES = {2: "xy", 3: "xyz", 4: "xyzc"}
 
 
@@ -176,7 +178,10 @@ def parse_description(
             stream=ours.pop("stream", "joint"),
         )
         joints, channels = int(fields["img_size"][1]), CHANNEL_NAMES[int(fields["in_chans"])]
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+        numbers = [value for value in vars(config).values() if isinstance(value, int | float)]
+        if not all(number <= _LARGEST for number in [*numbers, joints]):
+            raise ValueError(f"a size above {_LARGEST}")
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
         raise UserError(
             f"{source} does not describe an encoder: {error!r} is missing or wrong."
         ) from error

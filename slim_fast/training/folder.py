@@ -138,7 +138,7 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
 
 
 def _is_run(begun: dict[str, Any], fields: dict[str, Any]) -> bool:
-    return "steps" in begun and begun.keys() <= fields.keys()
+    return isinstance(begun.get("steps"), int) and begun.keys() <= fields.keys()
 
 
 def _write(path: Path, fields: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from slim_fast.training.output import logger
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=2)  # the others wait while the first evaluates, or generates data
+_JOINING = timedelta(minutes=10)  # from the first process' begin to the last one's
 _SPOKEN = "slim_fast/spoken"
 
 
@@ -35,7 +36,7 @@ class Ranks:
     control: dist.ProcessGroup | None = None
     """For what they tell each other, on the host."""
     store: Any = None
-    """torch.distributed's, by which they met."""
+    """What they look each other up in."""
 
     @property
     def is_first(self) -> bool:
@@ -154,11 +155,15 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 def _join(device: torch.device) -> Ranks:
     try:
-        store, rank, size = next(rendezvous("env://"))
+        store, rank, size = next(rendezvous("env://", timeout=_JOINING))
         backend = "nccl" if device.type == "cuda" else "gloo"
-        placed: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
         dist.init_process_group(
-            backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE, **placed
+            backend,
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=_PATIENCE,
+            device_id=device if device.type == "cuda" else None,
         )
         group = dist.group.WORLD
         control = group if backend == "gloo" else dist.new_group(backend="gloo", timeout=_PATIENCE)

@@ -78,6 +78,9 @@ def _read_all(name: str, numbers: range, seed: int, folder: Path, report: Path) 
     ran: list[str] = []
     sys.addaudithook(lambda event, _: ran.append(event) if event in _EVENTS else None)
     with report.open("w", buffering=1) as file:
+        outcome = read_one(target, good, folder, None)
+        if outcome:  # else nothing would be learned from malformed ones
+            file.write(json.dumps({"number": numbers[0], "what": f"good files: {outcome}"}) + "\n")
         for number in numbers:
             ran.clear()
             outcome = read_one(target, good, folder, random.Random(f"{seed} {name} {number}"))
@@ -86,14 +89,19 @@ def _read_all(name: str, numbers: range, seed: int, folder: Path, report: Path) 
             file.write(json.dumps({"number": number, **outcome}) + "\n")
 
 
-def read_one(target: Target, good: Path, folder: Path, draw: random.Random) -> dict[str, Any]:
-    """{}, {"refused": sentence} or {"what": what else came out} of one malformed copy of `good`."""
+def read_one(
+    target: Target, good: Path, folder: Path, draw: random.Random | None
+) -> dict[str, Any]:
+    """{}, {"refused": sentence} or {"what": what else came out} of one malformed copy of `good`;
+    draw None: of a copy as it is.
+    """
     place = folder / "in"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(good, place)
     files = sorted(file for file in place.rglob("*") if file.is_file())
-    for file in draw.sample(files, min(len(files), draw.choice([1, 1, 1, 2]))):
-        file.write_bytes(mutate(file.read_bytes(), draw))
+    if draw is not None:
+        for file in draw.sample(files, min(len(files), draw.choice([1, 1, 1, 2]))):
+            file.write_bytes(mutate(file.read_bytes(), draw))
     try:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         with (

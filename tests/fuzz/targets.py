@@ -148,7 +148,9 @@ def _read_checkpoint(folder: Path) -> None:
 def _write_run(folder: Path) -> None:
     text = json.dumps(PretrainConfig(out="x").to_json(), indent=1)
     (folder / "config.json").write_text(text)
-    (folder / "summary.json").write_text(json.dumps({"steps": 5, "knn_top1": 0.5}))
+    (folder / "summary.json").write_text(
+        json.dumps({"steps": PretrainConfig().steps, "knn_top1": 0.5})
+    )
     records = [{"step": n, "loss": 1.0 / n} for n in range(1, 5)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
 
