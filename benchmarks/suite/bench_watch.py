@@ -1,6 +1,7 @@
 """`slim-fast watch` with three people, without finding their poses: at least 25 frames a second."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,11 +56,11 @@ def ours(people: int, every: int, precision: str, frames: int) -> Callable[[], i
 def test_watch(bench: Bench, people: int, every: int) -> None:
     bench.skip_if_quick((people, every) != (3, 8))
     frames = 16 if bench.quick else FRAMES
-    for precision in bench.native_precisions():
-        rounds = bench.compare(
-            {"ours": ours}, ROUNDS, people=people, every=every, precision=precision, frames=frames
-        )
-        assert rounds.first["ours"] == frames // every
-        case = {"people": people, "every": every, "precision": precision, "frames": frames}
-        seconds = {"ours": rounds.metrics(baseline="ours")["seconds"]["ours"]}
+    sides = {name: partial(ours, precision=name) for name in bench.native_precisions()}
+    built = {"people": people, "every": every, "frames": frames}
+    rounds = bench.compare(sides, ROUNDS, shown="fp32", **built)
+    for precision in sides:
+        assert rounds.first[precision] == frames // every
+        seconds = {"ours": rounds.metrics(precision, precision)["seconds"]["ours"]}
+        case = {**built, "precision": precision}
         bench.record("watch", case, seconds=seconds, rounds=ROUNDS, target=TARGET)

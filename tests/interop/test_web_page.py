@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 )
 PATIENCE = 300_000  # milliseconds, on a machine with other work
-CLASSES = ["</script><b>wave</b>", "步行", "kick & jump"]
+CLASSES = ["</script><b>wave</b> @@patch@@", "步行", "kick & jump"]
 OWN = "<i>clip</i> 0"
 
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import html
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -89,12 +90,13 @@ def write_web_page(
     # "</script>" in a name must not end the script
     parts["about"] = json.dumps(about).replace("<", "\\u003c")
     template = (resources.files("slim_fast.interop.web") / "page.html").read_text("utf-8")
-    fields = {**parts, "script": _script(), "version": html.escape(runtime.version)}
-    for name, text in fields.items():
-        template = template.replace(f"@@{name}@@", text)
+    patch = str(classifier.config.patch_frames)
+    fields = {**parts, "script": _script(), "version": html.escape(runtime.version), "patch": patch}
+    # in one pass: a clip may be called like a field
+    page = re.sub(r"@@(\w+)@@", lambda field: fields[field[1]], template)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(template.encode()))
+        write_atomically(path, lambda file: file.write(page.encode()))
     except OSError as error:
         raise UserError(
             f"The page could not be written ({describe_os_error(error)}): choose another path."
