@@ -21,6 +21,9 @@ def write_subset(cache: ClipCache, out: Path, subset: str, overwrite: bool = Fal
     with CacheWriter(out, topology, *settings) as writer:
         for i in range(len(cache)):
             split = {name: _SIDES[code[i]] for name, code in cache.splits.items() if code[i]}
-            numbers = (int(x[i]) for x in (cache.label, cache.subject, cache.camera, cache.setup))
-            writer.add(Clip(cache.clip(i)[:, kept], str(cache.names[i]), *numbers, split))
+            label, subject, camera, setup = (
+                int(x[i]) for x in (cache.label, cache.subject, cache.camera, cache.setup)
+            )
+            positions, name = cache.clip(i)[:, kept], str(cache.names[i])
+            writer.add(Clip(positions, name, label, subject, camera, setup, split))
     return ClipCache.open(out)
