@@ -21,8 +21,9 @@ def write_subset(cache: ClipCache, out: Path, subset: str, overwrite: bool = Fal
     with CacheWriter(out, topology, *settings) as writer:
         for i in range(len(cache)):
             split = {name: _SIDES[code[i]] for name, code in cache.splits.items() if code[i]}
-            columns = ("label", "subject", "camera", "setup")
-            numbers = {name: int(getattr(cache, name)[i]) for name in columns}
-            clip = Clip(cache.clip(i)[:, kept], str(cache.names[i]), split=split, **numbers)
-            writer.add(clip)
+            label, subject, camera, setup = (
+                int(x[i]) for x in (cache.label, cache.subject, cache.camera, cache.setup)
+            )
+            positions, name = cache.clip(i)[:, kept], str(cache.names[i])
+            writer.add(Clip(positions, name, label, subject, camera, setup, split))
     return ClipCache.open(out)

@@ -132,14 +132,16 @@ def test_broken_folders(make_encoder, public, tmp_path):
 
 def test_names_that_are_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
     for name in (
         tmp_path / "absent",
         "../absent",
         "./absent",
-        "a/b/c",
+        "a/b/../c",
         "a b",
         "owner/",
-        "ünïcode/ö/x",
+        "ünïcode/ö//x",
+        "runs/demo/encoder",  # of a folder that is there, and no owner/name/subfolder
     ):
         with pytest.raises(UserError, match=r"There is no folder or file .*no Hugging Face name"):
             SLiMEncoder.from_pretrained(name)
