@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.records.recorder import quartiles
 from benchmarks.suite.bench import Bench
-from benchmarks.suite.bench_inference import SAME, TOY
+from benchmarks.suite.bench_inference import SAME
 from benchmarks.suite.encoders import Clips
 from benchmarks.suite.peers import Ask, Request, mae_in, slim_in
 from benchmarks.suite.workers import Rounds, Sample, Worker, interleave, workers
@@ -27,6 +27,8 @@ STREAM = 9
 """Clips one at a time, of which two of nine show two people: 1.22 in the mean."""
 TARGETS = {"peer": {2: 1.0, 1.22: 1.4}, "mae": {2: 4.78, 1.22: 7.0}}
 TOKENS = ("all", "CLS")
+TOY = Clips(1, frames=8, joints=5)
+"""With 3 joints these would be as many tokens as heads, which OpenVINO 2026.4.1 confuses."""
 
 
 @dataclass(frozen=True)

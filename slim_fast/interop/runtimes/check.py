@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from slim_fast.interop.runtimes.programs import KINDS, Kind
+from slim_fast.interop.runtimes.programs import KINDS, LIMITS, Kind
 
 if TYPE_CHECKING:
     from slim_fast.interop.people_encoder import PeopleEncoder
 
-LIMITS = {"fp32": 1e-4, "bf16": 0.05, "int8": 0.15}
-"""Largest error of a kind of answer by precision: ‖got - want‖ / ‖want‖ over all clips."""
 # (B, T / patch_frames, M): programs often fail at sizes of 1.
 _SHAPES = ((1, 1, 1), (2, 2, 3), (5, 1, 4))
 _MOST = 2

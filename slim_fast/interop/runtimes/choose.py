@@ -11,7 +11,14 @@ from torch import Tensor
 from slim_fast.errors import UserError
 from slim_fast.interop.runtimes import onnx_session, openvino_model
 from slim_fast.interop.runtimes.check import answer, find_problem, random_clips
-from slim_fast.interop.runtimes.programs import KINDS, Kind, Program, Runtimes, programs_of
+from slim_fast.interop.runtimes.programs import (
+    KINDS,
+    LIMITS,
+    Kind,
+    Program,
+    Runtimes,
+    programs_of,
+)
 from slim_fast.model.frozen import copied, expect_unfrozen, freeze
 from slim_fast.training.machine import choose_dtype
 from slim_fast.training.output import logger
@@ -135,9 +142,15 @@ def _load(
         runs = {kind: loader.load(programs[kind], precision) for kind in KINDS}
     except UserError as error:
         return Runtimes({}, {}), str(error).rstrip(".")
-    fast._runtimes = Runtimes(runs, dict.fromkeys(KINDS, name))
+    names = dict.fromkeys(KINDS, name)
+    fast._runtimes = Runtimes(runs, names)
     problem = find_problem(fast, plain, x, precision)
-    return fast._runtimes, problem and f"{name} {problem}: choose another backend or precision"
+    # PyTorch's own answers may be in bf16
+    limits = dict.fromkeys(KINDS, LIMITS[precision] + LIMITS["bf16"])
+    return (
+        Runtimes(runs, names, limits),
+        problem and f"{name} {problem}: choose another backend or precision",
+    )
 
 
 def _make_torch(

@@ -10,8 +10,7 @@ import torch
 from slim_fast import SLiMClassifier, SLiMEncoder, UserError
 from slim_fast.interop.export import export_torch
 from slim_fast.interop.runtimes import choose, onnx_session, openvino_model
-from slim_fast.interop.runtimes.check import LIMITS
-from slim_fast.interop.runtimes.programs import programs_of
+from slim_fast.interop.runtimes.programs import LIMITS, programs_of
 from slim_fast.model.encoder import EncoderConfig
 
 SMALL = EncoderConfig(width=16, depth=2, heads=2, registers=2, window=16)
@@ -145,6 +144,24 @@ def test_a_wrong_answer_is_refused_or_left_out(encoder, monkeypatch, caplog):
         fast = encoder.optimize(backend="auto", precision="fp32")
     assert "openvino fp32 is off by" in caplog.text
     assert not any("openvino" in name for name in fast.answered_by.values())
+
+
+def test_a_length_that_a_runtime_gets_wrong_is_left_to_pytorch(encoder, caplog):
+    for name in PACKAGES["onnxruntime"]:
+        pytest.importorskip(name)
+    fast = encoder.optimize(backend="onnxruntime")
+    right, calls = fast._runtimes._runs["cls"], []
+
+    def run(clips):
+        calls.append(clips.shape[1])
+        return [2 * y if clips.shape[1] == 32 else y for y in right(clips)]
+
+    fast._runtimes._runs["cls"] = run
+    for frames in (32, 40, 32, 40):
+        x = crowd(frames)
+        assert is_near(fast(x), encoder(x), LIMITS["bf16"])
+    assert calls == [32, 40, 40]
+    assert "onnxruntime fp32 is off by 1.0e+00 of PyTorch's answer for clips of 32" in caplog.text
 
 
 @pytest.mark.parametrize("best", ["torch", "onnxruntime"])
