@@ -5,6 +5,7 @@ Elsewhere than on a CPU it is norm_linear and packed_attention one after the oth
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,7 +140,7 @@ def attention_residual(
     Returns: (total, D), or (R, D), in x's dtype.
     Raises: ValueError naming the argument that does not fit.
     """
-    places = {"time": time, "visible": visible, "buckets": buckets}
+    places: dict[str, Any] = {"time": time, "visible": visible, "buckets": buckets}
     _check_heads(x.shape[-1], heads)
     if _is_two_ops(x, weight, eps):
         qkv, x = norm_linear_and_stream(x, norm_weight, norm_bias, weight, bias, eps)
