@@ -113,9 +113,8 @@ def _norm_linear(rows: int, width: int, with_stream: bool) -> Problem:
     x = torch.randn(rows, width, dtype=torch.float64)
     call, exact = partial(norm_linear, eps=EPS), partial(linear_reference.norm_linear, eps=EPS)
 
-    def both(x: Tensor, norm: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        out, stream = norm_linear_and_stream(x, norm, shift, weight, bias, EPS)
-        return torch.cat([out, stream], 1)
+    def both(*inputs: Tensor) -> Tensor:
+        return torch.cat(partial(norm_linear_and_stream, eps=EPS)(*inputs), 1)
 
     return Problem(
         "norm_linear",

@@ -38,8 +38,8 @@ def norm_linear(tokens: int, stream: torch.dtype) -> Run:
     """With the gradient that comes along the residual."""
     x, gamma, beta = _stream(tokens, stream), _vector(WIDTH), _vector(WIDTH)
     weight, bias = _parameter(3 * WIDTH, WIDTH), _vector(3 * WIDTH)
-    inputs = [x, gamma, beta, weight, bias]
-    return (lambda: norm_linear_and_stream(x, gamma, beta, weight, bias)), inputs
+    inputs = x, gamma, beta, weight, bias
+    return (lambda: norm_linear_and_stream(*inputs)), [*inputs]
 
 
 def linear_residual(tokens: int, stream: torch.dtype) -> Run:
