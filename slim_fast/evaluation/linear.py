@@ -18,7 +18,7 @@ MAX_NEWTON_STEPS, MAX_CG_STEPS = 100, 1000
 # sum to zero, so that their largest logit is never negative.
 ABSENT_BIAS = -20.0
 _TIE = 1e-6  # logits that differ by less are equal
-_ROUNDING = 1e-14  # of the objective, relative
+_ROUNDING = 1e-14  # of the objective
 
 
 def compute_linear_accuracy(
@@ -120,15 +120,16 @@ def _fit(
             break
         step = _newton_step(x, squares, p, decays, gradient)
         slope, length, before = (gradient * step).sum().item(), 1.0, value
+        rounding = _ROUNDING * (1 + before)
         # Where all probabilities are 0 or 1 the Hessian is nearly singular and the step has no
         # bounds: halve it until the objective falls, which it does along a step of convex problems.
         while True:
             logits = x @ (w + length * step).t()
             value = objective(w + length * step, logits)
-            if value <= before + 1e-4 * length * slope + _ROUNDING * before or length < 1e-30:
+            if value <= before + 1e-4 * length * slope + rounding or length < 1e-30:
                 break
             length /= 2
-        w, previous, falls = w + length * step, norm, value < before - _ROUNDING * before
+        w, previous, falls = w + length * step, norm, value < before - rounding
     else:
         warnings.warn(f"not at the optimum after {MAX_NEWTON_STEPS} Newton steps", stacklevel=3)
     w[:, -1] -= w[:, -1].mean()

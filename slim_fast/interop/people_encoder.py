@@ -84,10 +84,8 @@ class PeopleEncoder(Encoder):
         """Attention heads of a block."""
         return self.config.heads
 
-    num_tokens = 1
-    """Tokens of a person beside registers and patches: CLS."""
-    chunked_blocks = False
-    """Blocks are a plain list."""
+    num_tokens = 1  # of a person beside registers and patches: CLS
+    chunked_blocks = False  # blocks are a plain list
     _has_looked = False
     cls_blocks = 1
     """`forward_features` gives the CLS tokens of so many of the last blocks."""

@@ -81,8 +81,8 @@ def test_non_finite_step_leaves_the_weights(
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     forward = type(trainer.model).forward
 
-    def infinite(self: Any, *arguments: Any) -> Any:
-        losses = forward(self, *arguments)
+    def infinite(self: Any, *arguments: Any, **options: Any) -> Any:
+        losses = forward(self, *arguments, **options)
         if culprit == "loss":
             return {**losses, "loss": losses["loss"] * float("inf")}
         return {

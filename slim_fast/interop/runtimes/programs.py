@@ -125,7 +125,7 @@ class Runtimes:
         if not isinstance(kind, str) or kind not in self._runs or others or is_tracing():
             return run(clips, masks)
         with torch.no_grad():
-            groups = [self._ask(kind, x, run) for x in clips]  # type: ignore[arg-type]
+            groups = [self._ask(kind, x, run) for x in clips]
         return [list(layer) for layer in zip(*groups, strict=True)]
 
     def _ask(self, kind: Kind, clips: Tensor, run: Function) -> Sequence[Tensor]:
