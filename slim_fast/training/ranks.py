@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from slim_fast.errors import SaidElsewhere, UserError
@@ -156,6 +157,8 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 def _join(device: torch.device) -> Ranks:
     try:
         store, rank, size = next(rendezvous("env://", timeout=_JOINING))
+        # torchrun's store outlives a restart, and with it the addresses of processes that ended
+        store = PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
             backend,
