@@ -209,7 +209,7 @@ def _build_trainer(views: ViewBatch, attention: Attention) -> Trainer:
     given = dataclasses.replace(views, groups=groups, clip=without_data(views.clip))
     with mock.patch.object(training, "ViewSampler"):
         trainer = Trainer(config, _Store())  # type: ignore[arg-type]
-    trainer.sampler = lambda clip, step: given  # type: ignore[assignment]
+    trainer.sampler = lambda clip, step, part: given  # type: ignore[assignment]
     trainer.order = lambda step: torch.empty(0)  # type: ignore[assignment]
     return trainer
 

@@ -125,6 +125,12 @@ def everything():
         result("visible_attention", {"sizes": "demo", **step}, **sides(1, 1)),
         result("views", {"batch": 64}, target=5.0, **sides(1, 6)),
         result("linear_grid", {"sizes": "small"}, target=5.0, **sides(1, 6)),
+        result(
+            "watch",
+            {"people": 3, "every": 8, "frames": 240, "precision": "fp32"},
+            seconds={"ours": q(12)},
+            target=25.0,
+        ),
         result("prototype_loss_time", {"rows": 1000, "prototypes": 1024}, **sides(1, 1.2)),
         result(
             "prototype_loss_memory",

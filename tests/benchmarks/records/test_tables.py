@@ -29,6 +29,7 @@ def test_every_benchmark_has_its_table():
         "5",
         "20",
     ]
+    assert row(markdown, "3 | 8 | fp32")[-1] == "**20**, below 25"
     assert row(markdown, "norm_linear | forward | fp32")[3:] == [
         "10",
         "20",
