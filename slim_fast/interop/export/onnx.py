@@ -17,7 +17,7 @@ from slim_fast.interop.export.program import (
     write_program,
 )
 from slim_fast.interop.export.verify import Run
-from slim_fast.interop.tracing import import_package
+from slim_fast.interop.tracing import import_package, load_onnx
 
 OLDEST_OPSET, OPSET = 17, 20
 EXPORTED = 18  # torch's exporter writes no older one
@@ -92,14 +92,4 @@ def export_onnx(
 
 def _onnxruntime(content: bytes) -> Run:
     onnxruntime = import_package("onnxruntime", *_EXTRA)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # its errors are raised
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own, which share no other base
-        raise UserError(
-            f"onnxruntime {onnxruntime.__version__} can't load the exported program ({error}): "
-            "take an older --opset."
-        ) from error
-    return lambda x: [torch.from_numpy(output) for output in session.run(None, {"x": x.numpy()})]
+    return load_onnx(onnxruntime, content, "exported program", "take an older --opset")

@@ -4,11 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from slim_fast.errors import UserError
 from slim_fast.interop.runtimes.programs import Program, Run
-from slim_fast.interop.tracing import import_package, quiet
+from slim_fast.interop.tracing import import_package, load_onnx, quiet
 
 _PURPOSE = 'optimize(backend="onnxruntime")'
 
@@ -27,17 +24,7 @@ def load(program: Program, precision: str) -> Run:
     """
     onnx, onnxruntime = require()
     content = _quantized(onnx, program.onnx) if precision == "int8" else program.onnx
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # its errors are raised
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own, which share no other base
-        raise UserError(
-            f"onnxruntime {onnxruntime.__version__} can't load the encoder ({error}): take "
-            "another backend."
-        ) from error
-    return lambda x: [torch.from_numpy(output) for output in session.run(None, {"x": x.numpy()})]
+    return load_onnx(onnxruntime, content, "encoder", "take another backend")
 
 
 def _quantized(onnx: Any, content: bytes) -> bytes:
