@@ -112,7 +112,7 @@ def packed_attention_backward(
     )
     where = (qkv, cos, sin, time, keys, cu_keys, cu_seqlens)
     constants = {"H": heads, "D": d, "VISIBLE": visible is not None, "PRECISION": "ieee"}
-    delta = None
+    delta = rotated = None
     for first, count, longest in _buckets(qkv, cu_seqlens, max_seqlen, buckets):
         if fits("attention_backward_whole", qkv.device, longest, d):
             tile = launch("attention_backward_whole", qkv.device, longest, d)
@@ -120,14 +120,15 @@ def packed_attention_backward(
                 *where, grad, out, lse, grad_qkv, total, first, **constants, **tile
             )
             continue
-        delta = torch.empty_like(lse) if delta is None else delta
+        if delta is None:
+            delta, rotated = torch.empty_like(lse), torch.empty_like(out)
         tile = launch("attention_backward_queries", qkv.device, longest, d)
         attention_backward_queries_kernel[(count, triton.cdiv(longest, tile["BM"]), heads)](
-            *where, grad, out, lse, delta, grad_qkv, total, first, **constants, **tile
+            *where, grad, out, lse, delta, rotated, grad_qkv, total, first, **constants, **tile
         )
         tile = launch("attention_backward_keys", qkv.device, longest, d)
         attention_backward_keys_kernel[(count, triton.cdiv(longest, tile["BN"]), heads)](
-            *where, grad, lse, delta, grad_qkv, total, first, **constants, **tile
+            *where, grad, lse, delta, rotated, grad_qkv, total, first, **constants, **tile
         )
     return grad_qkv
 

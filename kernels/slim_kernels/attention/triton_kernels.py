@@ -122,6 +122,7 @@ def attention_backward_queries_kernel(
     out,
     lse,
     delta,
+    rotated,
     grad_qkv,
     total,
     first,
@@ -132,8 +133,8 @@ def attention_backward_queries_kernel(
     VISIBLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The queries' gradient, a block of queries a program, rotated back; and delta (H, total),
-    grad · out, for the keys' kernel.
+    """The queries' gradient, a block of queries a program, rotated back; and for the keys' kernel,
+    whose every program reads all queries, delta (H, total), grad · out, and the rotated queries.
     """
     i_s, i_m, i_h = first + tl.program_id(0), tl.program_id(1), tl.program_id(2)
     bos, eos = tl.load(cu_seqlens + i_s), tl.load(cu_seqlens + i_s + 1)
@@ -149,6 +150,7 @@ def attention_backward_queries_kernel(
     b_delta = tl.sum(b_g.to(ACC) * load_block(out, 0, i_h, o_m, m_m, 1, H, D).to(ACC), 1)
     tl.store(delta + i_h.to(tl.int64) * total + o_m, b_delta, mask=m_m)
     b_g = b_g.to(TYPE)
+    store_block(rotated, b_q, 0, i_h, o_m, m_m, 1, H, D)
     b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0) * LOG2E
     b_dq = tl.zeros([BM, D], ACC)
     bok, eok = tl.load(cu_keys + i_s), tl.load(cu_keys + i_s + 1)
@@ -181,6 +183,7 @@ def attention_backward_keys_kernel(
     grad,
     lse,
     delta,
+    rotated,
     grad_qkv,
     total,
     first,
@@ -211,8 +214,7 @@ def attention_backward_keys_kernel(
     for begin in range(bos, eos, BM):
         o_m = begin + tl.arange(0, BM)
         m_m = o_m < eos
-        b_cos, b_sin = load_rotations(cos, sin, time, o_m, m_m, D)
-        b_q = load_queries(qkv, b_cos, b_sin, i_h, o_m, m_m, H, D)  # [BM, D]
+        b_q = load_block(rotated, 0, i_h, o_m, m_m, 1, H, D)  # [BM, D]
         b_g = load_block(grad, 0, i_h, o_m, m_m, 1, H, D).to(TYPE)  # [BM, D]
         b_lse = tl.load(lse + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0) * LOG2E
         b_delta = tl.load(delta + i_h.to(tl.int64) * total + o_m, mask=m_m, other=0.0)
@@ -247,6 +249,7 @@ TYPES = {
     "cu_seqlens": "i32",
     "lse": "fp32",
     "delta": "fp32",
+    "rotated": "T",
 }
 _SCALARS = {"total": "i32", "first": "i32"}
 _SIZES = ((1024,), HEADS)

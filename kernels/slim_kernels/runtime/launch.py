@@ -51,6 +51,7 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     },
     "attention_backward_queries": {
         80: _options("BM BN", ((1024, 32), (64, 32, 4, 2)), _HEADS_BY_64),
+        86: _options("BM BN", ((1024, 32), (64, 32, 4, 1)), ((1024, 64), (32, 32, 4, 1))),
         90: _options("BM BN", ((1024, 32), (128, 32, 4, 2)), _HEADS_BY_64),
         100: _options("BM BN", ((1024, 32), (64, 64, 4, 2)), _HEADS_BY_64),
     },
