@@ -26,6 +26,7 @@ from slim_fast.model.objectives import (
 )
 from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
 from slim_fast.model.parts import BatchPart, concatenate, gather_rows, rank_of
+from slim_fast.model.ranges import LOSS, step_part
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -177,9 +178,10 @@ class SLiM(Method):
         sorted_views, masked = self.arrange(views, fixed_shapes)
         student = self.encode_student(sorted_views, masked)
         teacher = self.encode_teacher(sorted_views, masked) if part is None else part.teacher
-        terms = self.compare(student, teacher, masked, teacher_temp, part)
-        weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
-        return {"loss": torch.stack(weighted).sum(), **terms}
+        with step_part(LOSS):
+            terms = self.compare(student, teacher, masked, teacher_temp, part)
+            weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
+            return {"loss": torch.stack(weighted).sum(), **terms}
 
     def arrange(
         self, views: ViewBatch, fixed_shapes: bool | None = None

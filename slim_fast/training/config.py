@@ -77,6 +77,12 @@ class LogConfig:
     """Newest checkpoints to keep."""
     plots: bool = True
     """Draw the plots at the end."""
+    tracker: Literal["wandb", "mlflow"] | None = None
+    """Send what metrics.jsonl holds to Weights & Biases or MLflow too, by their own libraries."""
+    profile: CountOrZero = 0
+    """Trace so many steps, once the first few are done, into trace.json.gz in the run folder, which
+    ui.perfetto.dev opens, and print what each part of a step takes; 0: none.
+    """
 
 
 @dataclass

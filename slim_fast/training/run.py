@@ -26,6 +26,7 @@ from slim_fast.training.ranks import Ranks, join_ranks
 from slim_fast.training.summary import finish_run, format_summary
 from slim_fast.training.teacher import describe_classes
 from slim_fast.training.threads import count_processors
+from slim_fast.training.trackers import import_tracker
 from slim_fast.training.trainer import Trainer
 from slim_fast.views.store import FrameStore
 
@@ -65,6 +66,8 @@ def _run(
     ranks: Ranks,
 ) -> dict[str, Any]:
     ranks.split(config.batch, config.accumulate)
+    if config.log.tracker is not None:
+        import_tracker(config.log.tracker)
     if device.type == "cpu":
         keep_freed_memory()
     try:

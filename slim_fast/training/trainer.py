@@ -14,6 +14,7 @@ from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import load_tensors
 from slim_fast.model.mae import MaskedAutoencoder
 from slim_fast.model.method import Method, Schedules
+from slim_fast.model.ranges import BACKWARD, DATA, FORWARD, OPTIMIZER, step_part
 from slim_fast.model.slim import SLiM
 from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
@@ -96,30 +97,35 @@ class Trainer:
         now = compute_schedules(step, config.steps, config.batch, config.optim)
         apply_schedules(self.optimizer, now)
         losses = self.compute_gradients(step, now)
-        model.before_update(now)
-        norms = clip_gradients(model.trained, config.optim.clip)
+        with step_part(OPTIMIZER):
+            model.before_update(now)
+            norms = clip_gradients(model.trained, config.optim.clip)
         if step + 1 < config.steps:
             self.views.prepare(step + 1)  # before the host waits for this step
         if not bool(torch.isfinite(losses["loss"] + norms.sum())):
             self.optimizer.zero_grad()
             names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
             raise NonFiniteLoss(step, [str(name) for name in names])
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        model.after_update(now)
+        with step_part(OPTIMIZER):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            model.after_update(now)
         return {**losses, "gradient_norm": norms[0]}, now
 
     def compute_gradients(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
         """Gradients of batch number `step` into the parameters; returns its losses."""
-        parts = self.views(step)
-        with self._autocast():
+        with step_part(DATA):
+            parts = self.views(step)
+        with step_part(FORWARD), self._autocast():
             surveyed = self.model.survey(parts, now)
         values = []
         for number, (views, part) in enumerate(zip(parts, surveyed, strict=True)):
-            with self._last_of_parts(number == len(parts) - 1), self._autocast():
+            is_last = number == len(parts) - 1
+            with self._last_of_parts(is_last), self._autocast(), step_part(FORWARD):
                 losses = self.losses(views, now, part)
             loss = losses["loss"]
-            (loss if len(parts) == 1 else loss / len(parts)).backward()
+            with step_part(BACKWARD):
+                (loss if len(parts) == 1 else loss / len(parts)).backward()
             values.append({name: value.detach() for name, value in losses.items()})
         if len(parts) * self.ranks.size == 1:
             return values[0]
