@@ -113,6 +113,10 @@ class PretrainConfig:
     """Parts that a process computes its share of a batch in, one after the other: less memory, the
     same step. SLiM then encodes the global views twice.
     """
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes hold the weights. ddp: each all of them; fsdp (FSDP2): each a part of
+    every weight, its gradient and the optimiser's state. The results are the same.
+    """
     seed: Annotated[int, Ge(-(2**63)), Le(2**63 - 1)] = 0
     """Seed of weights, data order, views and masks."""
     device: str = "auto"

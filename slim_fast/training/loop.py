@@ -116,7 +116,8 @@ class TrainingLoop:
         except RuntimeError as error:
             if self.ranks.size == 1 or not is_lost_connection(error):
                 raise
-            if self.step and self.step != self._saved_step:  # weights are those after a whole step
+            is_open = self.step and self.step != self._saved_step
+            if is_open and not self.trainer.is_sharded:  # weights are those after a whole step
                 self._save()
             last = self.checkpoints.files()
             raise UserError(describe_loss(error, str(last[-1]) if last else "none")) from error
@@ -147,9 +148,10 @@ class TrainingLoop:
 
     def _save(self) -> None:
         self._saved_step, self._saved_at = self.step, time.monotonic()
+        state = self.trainer.state_dict()
         if not self.ranks.is_first:
             return
-        state = {**self.trainer.state_dict(), "step": self.step, **self._about}
+        state |= {"step": self.step, **self._about}
         self.checkpoints.save(self.step, {**state, "seconds": time.perf_counter() - self._began})
         self._saved_at = time.monotonic()
         self.monitor.restart_clock()
@@ -161,12 +163,13 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         """By the first process; the others wait."""
         self._evaluated.add(self.step)
+        encoder = self.trainer.gather_evaluated()
         if not isinstance(self.monitor, Monitor):
             return
         assert self._knn_clips is not None
         accuracy = compute_online_knn(
             self.cache,
-            self.trainer.model.evaluated,
+            encoder,
             *self._knn_clips,
             self.trainer.evaluation_dtype,
         )
@@ -246,6 +249,7 @@ def describe_conditions(trainer: Trainer) -> dict[str, Any]:
         "steps": trainer.config.steps,
         "processes": trainer.ranks.size,
         "accumulate": trainer.config.accumulate,
+        "sharding": trainer.config.sharding,
         "threads": torch.get_num_threads(),
         "device": str(trainer.device),
         "dtype": str(trainer.dtype).removeprefix("torch."),

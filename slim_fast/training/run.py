@@ -131,15 +131,16 @@ def _pretrain(
         if config.init is not None:
             start_from(trainer, config.init, initial, cache)
     seconds = TrainingLoop(trainer, cache, checkpoints, folder, step, seconds).run()
+    encoder = trainer.gather_evaluated()
     if not ranks.is_first:
         return {}
-    encoder, classes = trainer.model.evaluated, describe_classes(cache.classes)
+    classes = describe_classes(cache.classes)
 
     def save(path: Path) -> None:
         save_encoder(encoder, path, cache.topology, cache.channels, classes)
 
     replace_encoder(folder, save)
-    return finish_run(trainer, cache, folder, seconds)
+    return finish_run(trainer, encoder, cache, folder, seconds)
 
 
 def start_from(trainer: Trainer, source: str, initial: Initial | None, cache: ClipCache) -> None:

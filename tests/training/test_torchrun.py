@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from slim_fast.errors import UserError
+from slim_fast.training.monitor import read_metrics
 from slim_fast.training.ranks import Ranks
 from slim_fast.training.trainer import Trainer
 
@@ -51,6 +53,25 @@ def test_a_killed_process_and_the_restart(
         assert one.get("loss", 0) == pytest.approx(other.get("loss", 0), abs=1e-5)
     state = torch.load(tmp_path / "run" / "checkpoints" / "step-00000008.pt", weights_only=True)
     assert state["conditions"]["processes"] == 2
+
+
+def test_sharded_weights_evaluate_and_save_the_same_encoder(
+    arguments: Callable[..., list[str]], tmp_path: Path, whole_run: Path
+) -> None:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, "-m", *launcher, "-m", "slim_fast.pretrain"]
+    done = subprocess.run(
+        [*command, *arguments(sharding="fsdp")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    ours, wanted = (read_metrics(run / "metrics.jsonl") for run in (tmp_path / "run", whole_run))
+    assert [r.get("knn_top1") for r in ours] == [r.get("knn_top1") for r in wanted]
+    for one, other in zip(ours, wanted, strict=True):
+        assert one.get("loss", 0) == pytest.approx(other.get("loss", 0), abs=1e-5)
+    weights = [
+        load_file(run / "encoder" / "model.safetensors") for run in (tmp_path / "run", whole_run)
+    ]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-5)
 
 
 def test_a_batch_that_cannot_be_divided() -> None:
