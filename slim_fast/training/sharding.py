@@ -38,8 +38,15 @@ def distribute(losses: nn.Module, ranks: Ranks, sharding: Sharding) -> nn.Module
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh)
     fully_shard(losses, mesh=mesh)
+    # the block that is computed last in the forward pass is the teacher's, which has no backward
+    trained = [b for b in losses.modules() if isinstance(b, Block) and _is_trained(b)]
+    losses.set_modules_to_backward_prefetch(trained[-1:])  # type: ignore[operator]
     register_fsdp_forward_method(losses, "survey")
     return losses
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return next(module.parameters()).requires_grad
 
 
 def gradients_stay(losses: nn.Module) -> AbstractContextManager[Any]:
