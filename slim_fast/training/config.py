@@ -108,7 +108,9 @@ class PretrainConfig:
     from there on those of the longer run.
     """
     batch: Count = 768
-    """Clips a step, of all processes together."""
+    """Clips a step, of all processes together; auto: the preset's, with fit_batch."""
+    fit_batch: bool = False
+    """Halve the batch until a step fits the device's memory. A resumed run keeps what was found."""
     accumulate: Count = 1
     """Parts that a process computes its share of a batch in, one after the other: less memory, the
     same step. SLiM then encodes the global views twice.
@@ -125,6 +127,10 @@ class PretrainConfig:
     """bf16: autocast with fp32 master weights; auto: bf16 where the hardware has it natively."""
     threads: Count | None = None
     """CPU threads; none: all."""
+    max_wait: Positive = 30.0
+    """Minutes that processes wait for each other within a step; then the run ends, and names those
+    that did not come.
+    """
     max_hours: Positive | None = None
     """Save and stop after so many hours, counted from each start; none: never."""
     views: ViewsConfig = field(default_factory=ViewsConfig)

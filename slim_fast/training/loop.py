@@ -119,8 +119,10 @@ class TrainingLoop:
             is_open = self.step and self.step != self._saved_step
             if is_open and not self.trainer.is_sharded:  # weights are those after a whole step
                 self._save()
+            absent = self.ranks.absent(error)  # meanwhile the first process saves
             last = self.checkpoints.files()
-            raise UserError(describe_loss(error, str(last[-1]) if last else "none")) from error
+            newest = str(last[-1]) if last else "none"
+            raise UserError(describe_loss(error, newest, absent)) from error
         except NonFiniteLoss as error:
             if not self.ranks.is_first:
                 raise SaidElsewhere from error

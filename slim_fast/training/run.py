@@ -17,6 +17,7 @@ from slim_fast.skeletons import Topology
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.clips import hash_clips, open_data, select_training_clips
 from slim_fast.training.config import PretrainConfig
+from slim_fast.training.fitting import begun_batch, find_fitting_batch
 from slim_fast.training.folder import CHECKPOINTS, begin_run, record_resume, replace_encoder
 from slim_fast.training.lock import RunLock
 from slim_fast.training.loop import TrainingLoop, describe_conditions
@@ -54,7 +55,7 @@ def pretrain(config: PretrainConfig, initial: Initial | None = None) -> dict[str
             )
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    with join_ranks(device) as ranks:
+    with join_ranks(device, config.max_wait) as ranks:
         return _run(Path(config.out), config, device, initial, ranks)
 
 
@@ -94,6 +95,8 @@ def _pretrain(
     initial: Initial | None,
     ranks: Ranks,
 ) -> dict[str, Any]:
+    fitted = ranks.first_does(lambda: begun_batch(folder, config))
+    config.batch = fitted or config.batch
     summary = ranks.first_does(lambda: begin_run(folder, config))
     if summary is not None:
         logger.info(
@@ -106,6 +109,9 @@ def _pretrain(
     store = FrameStore(
         cache, select_training_clips(cache, config.split), device, people=config.views.people
     )
+    if config.fit_batch and fitted is None:
+        config.batch = find_fitting_batch(config, store, ranks)
+        ranks.first_does(lambda: begin_run(folder, config))
     if len(store) < config.batch:
         warnings.warn(
             f"a batch of {config.batch} clips from {len(store)}: each is in it several times; take "
