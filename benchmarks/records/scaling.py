@@ -62,9 +62,6 @@ def _row(step: Mapping[str, Any]) -> list[str]:
     head += [f"{step['operations'] / 1e12:.3g}", f"{step['sent'] / 1e6:,.0f}"]
     head += [f"{step['held'] / 1e9:.2g}", _ms(step["computing"]), _ms(step["koleo"])]
     head += [_ms(step["waits"]), _ms(step["host"])]
-    if not step["fits"]:
-        needs = f"KoLeo's {step['similarities'] / 1e9:,.0f} GB of similarities"
-        return [*head, "–", "–", f"does not fit: {needs}"]
     limit, in_graph = step["limit"], step["graph_limit"]
     said = limit if limit == in_graph else f"{limit}; in a graph {in_graph}"
     rates = [1e3 * step["batch"] / step[time] for time in ("step", "gpu")]

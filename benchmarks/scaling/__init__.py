@@ -7,8 +7,8 @@ they hand to torch.distributed is counted: model and count must agree to the byt
 - a GPU computes what `python -m benchmarks.predicted` says of one step of 768 samples, in
   proportion to its samples; the time between launches does not depend on them, nor do clipping,
   optimiser and the teacher's average, which FSDP2 divides by the processes;
-- KoLeo searches each sample's neighbour among all processes' samples, in float32 and in every
-  process: products at 80 % of the float32 lanes, and a matrix of B x B written once and read once;
+- KoLeo searches the neighbours of a process' own b samples among all B, in float32: products at
+  80 % of the float32 lanes, and a matrix of b x B written once and read once;
 - the host launches what it launches for one GPU; in a CUDA graph it does not;
 - a collective takes START, a hop for each level of a tree (NVLink within a node of 8, InfiniBand
   beyond), and its bytes at 80 % of the bandwidth of the slowest link of a ring: NVLink's 450 GB/s

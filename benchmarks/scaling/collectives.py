@@ -16,7 +16,8 @@ from slim_fast.training.sharding import Sharding
 from slim_fast.training.trainer import build_method
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter"]
-FLOAT, FLAG = 4, 4  # bytes of a float32, and of DistributedDataParallel's note of a used parameter
+# bytes of a float32, of a row's number, and of DistributedDataParallel's note of a used weight
+FLOAT, INDEX, FLAG = 4, 8, 4
 SINKHORN_ITERATIONS = 3
 BUCKET = 25 << 20  # bytes in which DistributedDataParallel sums gradients
 
@@ -69,8 +70,11 @@ def list_collectives(
         ),
     ]
     if loss.koleo:
-        rows = 2 * config.batch * config.model.encoder.width
-        found.append(Collective("KoLeo", "all_gather", FLOAT * rows, 1))
+        rows = 2 * config.batch
+        found.append(
+            Collective("KoLeo", "all_gather", FLOAT * rows * config.model.encoder.width, 1)
+        )
+        found.append(Collective("KoLeo", "all_gather", INDEX * rows, 1))
     if sharding == "ddp":
         return [*found, *_whole(model)]
     return [*found, *_sharded(model, processes)]

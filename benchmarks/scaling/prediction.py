@@ -20,7 +20,6 @@ ONCE = ("clipping", "optimiser", "teacher's average")
 """Kinds of operations whose time does not depend on the samples."""
 HIDDEN = 0.5  # of a step's computing, beside which something can be sent
 HELD = 20  # bytes a trained weight: it, its gradient, two moments, the teacher's
-MEMORY = {"H100": 80e9, "H200": 141e9, "A100": 80e9}
 
 
 def predict_step(
@@ -47,7 +46,7 @@ def predict_step(
         if name.startswith(ONCE)
     )
     samples = batch / gpus / recorded["samples"]
-    koleo = koleo_seconds(batch, config.model.encoder.width, device) * 1e3
+    koleo = 1e3 * koleo_seconds(batch, batch // gpus, config.model.encoder.width, device)
     each = once / (gpus if sharding == "fsdp" else 1)
     computing = samples * (recorded["gpu"] - once - launches) + launches + each
     sending: defaultdict[str, float] = defaultdict(float)
@@ -62,7 +61,6 @@ def predict_step(
     waits += max(0.0, beside - HIDDEN * computing)
     gpu, host = computing + koleo + waits, sum(kind["host"] for kind in kinds.values())
     weights = sum(x.numel() for x in model.student.parameters())
-    similarities = 4 * batch**2
     limits = {"computing": computing, "KoLeo's neighbours": koleo, "sending": waits}
     return {
         "gpus": gpus,
@@ -80,14 +78,12 @@ def predict_step(
         "step": max(gpu, host),
         "limit": "host" if host > gpu else max(limits, key=lambda name: limits[name]),
         "graph_limit": max(limits, key=lambda name: limits[name]),
-        "similarities": similarities,
-        "fits": similarities < MEMORY[device],
     }
 
 
-def koleo_seconds(batch: int, width: int, device: str) -> float:
-    """The neighbours of both global views of a batch, found by each process among all samples."""
+def koleo_seconds(batch: int, own: int, width: int, device: str) -> float:
+    """The neighbours of a process' own samples among a whole batch, for both global views."""
     gpu = DEVICES[device]
     lanes = PRODUCT_SHARE * gpu.sms * gpu.ghz * 1e9 * 2 * gpu.fma
-    moved = 2 * 4 * batch**2  # similarities, written and read
-    return 2 * (2 * batch**2 * width / lanes + moved / (COPY_SHARE * gpu.dram * 1e12))
+    moved = 2 * 4 * own * batch  # similarities, written and read
+    return 2 * (2 * own * batch * width / lanes + moved / (COPY_SHARE * gpu.dram * 1e12))

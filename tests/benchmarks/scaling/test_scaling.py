@@ -47,7 +47,7 @@ def test_what_the_recipe_sends() -> None:
     # rows that 8 cannot divide are padded, such as the one of CLS
     assert total(fsdp, "gradients") == pytest.approx(4 * weights, rel=2e-3)
     assert total(ddp, "Sinkhorn-Knopp") == 2 * (3 * 65536 + 1) * 4
-    assert total(ddp, "KoLeo") == 768 * 2 * 256 * 4
+    assert total(ddp, "KoLeo") == 768 * 2 * (256 * 4 + 8)
     blocks = sum(x.numel() for x in model.student.encoder.blocks.parameters())
     # student and teacher once, the student's blocks once more
     assert total(fsdp, "weights") == pytest.approx(4 * (2 * weights + blocks), rel=2e-3)
@@ -78,7 +78,8 @@ def test_the_parts_of_a_predicted_step() -> None:
     assert ddp["gpu"] == pytest.approx(ddp["computing"] + ddp["koleo"] + ddp["waits"])
     assert fsdp["held"] == ddp["held"] / 64
     assert fsdp["sent"] > ddp["sent"]
-    assert not predict_step(one, device, 512, 512 * 768, "ddp")["fits"]
+    few, many = (predict_step(one, device, n, n * 768, "ddp") for n in (8, 512))
+    assert many["koleo"] == pytest.approx(64 * few["koleo"])  # of as many among 64 times as many
 
 
 def test_the_record_on_file_is_today_s() -> None:
