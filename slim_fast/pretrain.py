@@ -107,6 +107,7 @@ def parse(arguments: list[str], reference: str = "--help") -> PretrainConfig:
 
     Raises: UserError for unknown or malformed fields and for values that cannot work.
     """
+    arguments = list(_spell_out(arguments))
     preset = find_preset(arguments)
     values = build_parser(preset).parse(arguments, reference)
     if (chosen := choose_variant(values.preset, values.method)) != preset:  # by a --config file
@@ -116,6 +117,16 @@ def parse(arguments: list[str], reference: str = "--help") -> PretrainConfig:
     config.out = config.out or str(Path("runs") / preset)
     config.check()
     return config
+
+
+def _spell_out(arguments: list[str]) -> Iterator[str]:
+    """`--batch auto` as the field that it means."""
+    for number, word in enumerate(arguments):
+        following = arguments[number + 1 : number + 2]
+        if word == "--batch=auto" or (word == "--batch" and following == ["auto"]):
+            yield "--fit_batch=true"
+        elif not (word == "auto" and number and arguments[number - 1] == "--batch"):
+            yield word
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ SETTINGS = {
     "log.keep": 3,
     "log.plots": False,
 }
-_TIMING = ("seconds", "samples_per_second")
+_TIMING = ("seconds", "samples_per_second", "peak_memory")
 
 
 def write_cache(path: Path) -> None:

@@ -26,6 +26,7 @@ from benchmarks.records.protocols import (
 )
 from benchmarks.records.recorder import RESULTS, Result, newest, read
 from benchmarks.records.render import render_tables
+from benchmarks.records.scaling import load_scaling, scaling_tables
 from benchmarks.records.tables import TABLES
 from slim_fast.errors import UserError
 
@@ -91,6 +92,7 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "transfer": transfer_table(results / "transfer"),
         "headline": headline_table(files, quick),
         "predicted": prediction_tables(load_predictions(results.parent / "predictions")),
+        "scaling": scaling_tables(load_scaling(results.parent / "predictions")),
     }
 
 

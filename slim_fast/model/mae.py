@@ -21,6 +21,7 @@ from slim_fast.model.encoder import Encoder, EncoderConfig
 from slim_fast.model.method import Method, Schedules
 from slim_fast.model.packing import Packing, masked_indices
 from slim_fast.model.parts import mean_of_parts
+from slim_fast.model.ranges import LOSS, step_part
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -114,10 +115,11 @@ class MaskedAutoencoder(Method):
         """
         masked, _ = masked_indices(mask, None)
         predicted = self.predict(clips, mask, masked)
-        predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
-        targets, known = (x.flatten(0, 1)[masked] for x in self.targets(clips))
-        count = known.sum().clamp_min(1) if count is None else count.clamp_min(1e-6)
-        return ((predicted - targets).square() * known).sum() / count
+        with step_part(LOSS):
+            predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+            targets, known = (x.flatten(0, 1)[masked] for x in self.targets(clips))
+            count = known.sum().clamp_min(1) if count is None else count.clamp_min(1e-6)
+            return ((predicted - targets).square() * known).sum() / count
 
     def predict(self, clips: Tensor, mask: Tensor, masked: Tensor) -> Tensor:
         """Predictions (R, 8 C) for the masked tokens, numbered by `masked` int64 (R,)."""

@@ -81,26 +81,43 @@ def masked_feature_loss(
     )
 
 
-def koleo(features: Tensor) -> Tensor:
+def koleo(features: Tensor, nearest: Tensor | None = None) -> Tensor:
     """Kozachenko-Leonenko regulariser (Sablayrolles et al. 2019): −mean log(distance + 1e-6).
 
     features: (B, D); normalised here, in at least float32. A single row has no neighbour: 0.
+    nearest: int64 (B,), each row's nearest other one; None: it is searched.
     """
     if len(features) < 2:
         return features.sum() * 0.0
     with torch.autocast(features.device.type, enabled=False):
         x = F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
-        with torch.no_grad():
-            nearest = (x @ x.t()).fill_diagonal_(-2).argmax(1)
+        if nearest is None:
+            nearest = _search(x.detach(), 0, len(x))
         return -((x - x[nearest]).norm(dim=-1) + 1e-6).log().mean()
 
 
-def koleo_of_part(features: Tensor, batch: Tensor, first: int) -> Tensor:
+@torch.no_grad()
+def nearest_rows(features: Tensor, first: int, count: int) -> Tensor:
+    """int64 (count,): of `count` rows of features (B, D) from `first` on, the nearest other rows of
+    all, as `koleo` finds them.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        x = F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+        return _search(x, first, count)
+
+
+def _search(x: Tensor, first: int, count: int) -> Tensor:
+    similarities = x[first : first + count] @ x.t()
+    similarities.diagonal(first).fill_(-2)
+    return similarities.argmax(1)
+
+
+def koleo_of_part(features: Tensor, batch: Tensor, first: int, nearest: Tensor) -> Tensor:
     """`koleo` of a whole batch (N, D), with the gradient of its rows `features` (B, D) from `first`
-    on, times N / B because parts are averaged.
+    on, times N / B because parts are averaged. nearest: int64 (N,), of the whole batch.
     """
     parts, end = len(batch) // len(features), first + len(features)
     # values of the batch alone: of a clip that is in it twice, the distance must stay exactly 0
     own = batch[first:end] + (features - features.detach())
-    whole = koleo(torch.cat([batch[:first], own, batch[end:]]))
+    whole = koleo(torch.cat([batch[:first], own, batch[end:]]), nearest)
     return parts * whole - (parts - 1) * whole.detach()

@@ -24,6 +24,8 @@ class BatchPart:
     """The same for masked feature modelling."""
     cls: Tensor | None
     """(N, 2, D) the student's global CLS of the whole batch; None: KoLeo has no weight."""
+    nearest: Tensor | None
+    """int64 (N, 2), each of those rows' nearest other one."""
     first: int
     """Which of those rows is this part's first."""
 

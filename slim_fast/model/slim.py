@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from slim_kernels import sinkhorn_potentials
 from torch import Tensor, nn
 
@@ -23,9 +24,11 @@ from slim_fast.model.objectives import (
     koleo,
     koleo_of_part,
     masked_feature_loss,
+    nearest_rows,
 )
 from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
 from slim_fast.model.parts import BatchPart, concatenate, gather_rows, rank_of
+from slim_fast.model.ranges import LOSS, step_part
 from slim_fast.views.pipeline import ViewBatch
 
 
@@ -94,6 +97,15 @@ def encode(
     return Features([views.restore(x, number) for number, x in enumerate(groups)], patches)
 
 
+def share_cls(cls: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """The student's global CLS (n, 2, D) of this process to that of all (N, 2, D), and each row's
+    nearest other one of its view, int64 (N, 2), for which each process searches those of its own.
+    """
+    whole, first = gather_rows(cls, group), rank_of(group) * len(cls)
+    own = [nearest_rows(whole[:, view], first, len(cls)) for view in range(2)]
+    return whole, gather_rows(torch.stack(own, 1), group)
+
+
 class SLiM(Method):
     """Student and teacher with the step's objective; the teacher's encoder is what is used."""
 
@@ -156,10 +168,10 @@ class SLiM(Method):
             masked_ = sinkhorn_potentials(
                 *(x, head.unit_prototypes(), temperature), group=group, valid=concatenate(rows)
             )
-        whole = gather_rows(torch.cat(cls), group) if cls else None
+        whole, nearest = share_cls(torch.cat(cls), group) if cls else (None, None)
         first = [(rank_of(group) * len(parts) + n) * len(parts[0].clip) for n in range(len(parts))]
         return [
-            BatchPart(teacher, contrastive, masked_, whole, n)
+            BatchPart(teacher, contrastive, masked_, whole, nearest, n)
             for teacher, n in zip(teachers, first, strict=True)
         ]
 
@@ -177,9 +189,10 @@ class SLiM(Method):
         sorted_views, masked = self.arrange(views, fixed_shapes)
         student = self.encode_student(sorted_views, masked)
         teacher = self.encode_teacher(sorted_views, masked) if part is None else part.teacher
-        terms = self.compare(student, teacher, masked, teacher_temp, part)
-        weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
-        return {"loss": torch.stack(weighted).sum(), **terms}
+        with step_part(LOSS):
+            terms = self.compare(student, teacher, masked, teacher_temp, part)
+            weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
+            return {"loss": torch.stack(weighted).sum(), **terms}
 
     def arrange(
         self, views: ViewBatch, fixed_shapes: bool | None = None
@@ -256,11 +269,16 @@ class SLiM(Method):
         if part is None and self.group is None:
             return koleo(cls[:, 0]) + koleo(cls[:, 1])
         if part is None:
-            whole, first = gather_rows(cls.detach(), self.group), rank_of(self.group) * len(cls)
+            first = rank_of(self.group) * len(cls)
+            whole, nearest = share_cls(cls.detach(), self.group)
         else:
             assert part.cls is not None
-            whole, first = part.cls, part.first
-        terms = [koleo_of_part(cls[:, view], whole[:, view], first) for view in range(2)]
+            assert part.nearest is not None
+            whole, nearest, first = part.cls, part.nearest, part.first
+        terms = [
+            koleo_of_part(cls[:, view], whole[:, view], first, nearest[:, view])
+            for view in range(2)
+        ]
         return torch.stack(terms).sum()
 
     @torch.no_grad()

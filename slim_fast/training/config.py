@@ -77,6 +77,12 @@ class LogConfig:
     """Newest checkpoints to keep."""
     plots: bool = True
     """Draw the plots at the end."""
+    tracker: Literal["wandb", "mlflow"] | None = None
+    """Send what metrics.jsonl holds to Weights & Biases or MLflow too, by their own libraries."""
+    profile: CountOrZero = 0
+    """Trace so many steps, once the first few are done, into trace.json.gz in the run folder, which
+    ui.perfetto.dev opens, and print what each part of a step takes; 0: none.
+    """
 
 
 @dataclass
@@ -102,10 +108,16 @@ class PretrainConfig:
     from there on those of the longer run.
     """
     batch: Count = 768
-    """Clips a step, of all processes together."""
+    """Clips a step, of all processes together; auto: the preset's, with fit_batch."""
+    fit_batch: bool = False
+    """Halve the batch until a step fits the device's memory. A resumed run keeps what was found."""
     accumulate: Count = 1
     """Parts that a process computes its share of a batch in, one after the other: less memory, the
     same step. SLiM then encodes the global views twice.
+    """
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes hold the weights. ddp: each all of them; fsdp (FSDP2): each a part of
+    every weight, its gradient and the optimiser's state. The results are the same.
     """
     seed: Annotated[int, Ge(-(2**63)), Le(2**63 - 1)] = 0
     """Seed of weights, data order, views and masks."""
@@ -115,6 +127,10 @@ class PretrainConfig:
     """bf16: autocast with fp32 master weights; auto: bf16 where the hardware has it natively."""
     threads: Count | None = None
     """CPU threads; none: all."""
+    max_wait: Positive = 30.0
+    """Minutes that processes wait for each other within a step; then the run ends, and names those
+    that did not come.
+    """
     max_hours: Positive | None = None
     """Save and stop after so many hours, counted from each start; none: never."""
     views: ViewsConfig = field(default_factory=ViewsConfig)

@@ -17,7 +17,10 @@ CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.jsonl"
 ENCODER, CHECKPOINTS = "encoder", "checkpoints"
 # A resumed run may differ from the one that was begun in these fields, in `steps` if they become
 # more, and in no other.
-FREE_FIELDS = ("out", "data", "device", "threads", "accumulate", "max_hours", "log")
+FREE_FIELDS = (
+    *("out", "data", "device", "threads", "accumulate", "sharding", "fit_batch"),
+    *("max_wait", "max_hours", "log"),
+)
 
 
 def begin_run(folder: Path, config: PretrainConfig) -> dict[str, Any] | None:

@@ -20,11 +20,14 @@ from slim_fast.training.folder import METRICS
 from slim_fast.training.interrupt import Interrupt
 from slim_fast.training.monitor import Monitor, NoMonitor, read_metrics
 from slim_fast.training.output import logger
+from slim_fast.training.profile import TRACE, StepProfile
 from slim_fast.training.ranks import describe_loss, is_lost_connection
 from slim_fast.training.schedules import ScheduleValues
 from slim_fast.training.teacher import describe_encoder
 from slim_fast.training.threads import ThreadAdapter
+from slim_fast.training.trackers import open_tracker
 from slim_fast.training.trainer import NonFiniteLoss, Trainer
+from slim_fast.training.work import CEILING, describe_load
 
 EVENTS = 10  # evaluations and checkpoints of a run that names no interval
 TRY_AGAIN = 75
@@ -74,13 +77,18 @@ class TrainingLoop:
         self.monitor: Monitor | NoMonitor = NoMonitor()
         records = []
         if self.ranks.is_first:
-            quiet = not logger.isEnabledFor(logging.INFO)
-            self.monitor = Monitor(self.folder, self.step, self.steps, config.batch, quiet)
+            quiet, tracker = (
+                not logger.isEnabledFor(logging.INFO),
+                open_tracker(self.folder, config),
+            )
+            self.monitor = Monitor(self.folder, self.step, self.steps, config.batch, quiet, tracker)
             records = read_metrics(self.folder / METRICS)  # up to this step
         evaluated = {record["step"] for record in records if "knn_top1" in record}
         self._evaluated = self.ranks.share(evaluated)
         threads = ThreadAdapter(config.threads is not None, self.monitor.print_line)
         adapt, is_memory_out = self.trainer.device.type == "cpu", False
+        traced = self.log.profile if self.ranks.is_first else 0
+        profile = StepProfile(self.step, self.steps, traced, self.trainer.device)
         try:
             with Interrupt() as interrupt:
                 while True:
@@ -94,27 +102,33 @@ class TrainingLoop:
                         continue  # a signal may have come meanwhile
                     if self.step == self.steps:
                         break
-                    values, schedules = self.trainer.step(self.step)
+                    values, schedules = profile.step(self.trainer.step, self.step)
                     self.step += 1
                     self.monitor.advance()
                     if adapt:
                         threads.adapt(self.step)
                     if self._is_due(self.log.metrics_every):
                         self._record(values, schedules)
+                    if profile.is_due(self.step):
+                        self._write_profile(profile)
         except torch.OutOfMemoryError:
             is_memory_out = True  # here the traceback still holds the failed step's tensors
         except RuntimeError as error:
             if self.ranks.size == 1 or not is_lost_connection(error):
                 raise
-            if self.step and self.step != self._saved_step:  # weights are those after a whole step
+            is_open = self.step and self.step != self._saved_step
+            if is_open and not self.trainer.is_sharded:  # weights are those after a whole step
                 self._save()
+            absent = self.ranks.absent(error)  # meanwhile the first process saves
             last = self.checkpoints.files()
-            raise UserError(describe_loss(error, str(last[-1]) if last else "none")) from error
+            newest = str(last[-1]) if last else "none"
+            raise UserError(describe_loss(error, newest, absent)) from error
         except NonFiniteLoss as error:
             if not self.ranks.is_first:
                 raise SaidElsewhere from error
             raise UserError(self._describe_nonfinite(error)) from error
         finally:
+            profile.stop()
             self.monitor.close()
         if is_memory_out:
             raise UserError(self._describe_memory())
@@ -136,9 +150,10 @@ class TrainingLoop:
 
     def _save(self) -> None:
         self._saved_step, self._saved_at = self.step, time.monotonic()
+        state = self.trainer.state_dict()
         if not self.ranks.is_first:
             return
-        state = {**self.trainer.state_dict(), "step": self.step, **self._about}
+        state |= {"step": self.step, **self._about}
         self.checkpoints.save(self.step, {**state, "seconds": time.perf_counter() - self._began})
         self._saved_at = time.monotonic()
         self.monitor.restart_clock()
@@ -150,12 +165,13 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         """By the first process; the others wait."""
         self._evaluated.add(self.step)
+        encoder = self.trainer.gather_evaluated()
         if not isinstance(self.monitor, Monitor):
             return
         assert self._knn_clips is not None
         accuracy = compute_online_knn(
             self.cache,
-            self.trainer.model.evaluated,
+            encoder,
             *self._knn_clips,
             self.trainer.evaluation_dtype,
         )
@@ -171,9 +187,21 @@ class TrainingLoop:
         followed = "learning_rate", "weight_decay", *self.trainer.model.follows
         moving = {k: float(v) for k, v in asdict(schedules).items() if k in followed}
         machine = {"samples_per_second": rate, "threads": torch.get_num_threads()}
-        self.monitor.write(self.step, {**numbers, **moving, **machine})
-        losses = {name: numbers[name] for name in numbers if name != "gradient_norm"}
-        self.monitor.show_progress(self.step, rate, {**losses, "lr": schedules.learning_rate})
+        reached = describe_load(self.trainer, rate)
+        self.monitor.write(self.step, {**numbers, **moving, **machine, **reached})
+        shown = {name: numbers[name] for name in numbers if name != "gradient_norm"}
+        shown |= {"lr": schedules.learning_rate}
+        if CEILING in reached:
+            shown["of ceiling"] = reached[CEILING]
+        self.monitor.show_progress(self.step, rate, shown)
+
+    def _write_profile(self, profile: StepProfile) -> None:
+        assert isinstance(self.monitor, Monitor)
+        parts = profile.write(self.folder)
+        self.monitor.write(self.step, {f"milliseconds_{name}": ms for name, ms in parts.items()})
+        words = ", ".join(f"{name} {ms:.3g} ms" for name, ms in parts.items())
+        self.monitor.print_line(f"a step's parts: {words}; {self.folder / TRACE} has the trace")
+        self.monitor.restart_clock()
 
     def _stop(self, stop: int) -> Interrupted:
         """What ends the run, in the first process with a sentence."""
@@ -223,6 +251,7 @@ def describe_conditions(trainer: Trainer) -> dict[str, Any]:
         "steps": trainer.config.steps,
         "processes": trainer.ranks.size,
         "accumulate": trainer.config.accumulate,
+        "sharding": trainer.config.sharding,
         "threads": torch.get_num_threads(),
         "device": str(trainer.device),
         "dtype": str(trainer.dtype).removeprefix("torch."),

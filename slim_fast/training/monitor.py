@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from slim_fast.training.trackers import Tracker
 from slim_fast.writing import write_atomically
 
 PLAIN_SECONDS = (10.0, 600.0)  # from one line to the next, at first and at most
@@ -17,10 +18,18 @@ GROWTH = 1.5
 
 
 class Monitor:
-    """Progress bar or, without a terminal, lines ever more rarely; metrics.jsonl; TensorBoard."""
+    """Progress bar or, without a terminal, lines ever more rarely; metrics.jsonl; TensorBoard,
+    and a tracker if there is one.
+    """
 
     def __init__(
-        self, folder: Path, first_step: int, steps: int, batch: int, quiet: bool = False
+        self,
+        folder: Path,
+        first_step: int,
+        steps: int,
+        batch: int,
+        quiet: bool = False,
+        tracker: Tracker | None = None,
     ) -> None:
         self._path, self._batch, self._steps = folder / "metrics.jsonl", batch, steps
         drop_records_after(self._path, first_step)
@@ -33,7 +42,7 @@ class Monitor:
             mininterval=0.5,
             disable=True if quiet else None,  # None: without a terminal
         )
-        self._quiet = quiet
+        self._quiet, self._tracker = quiet, tracker
         self._shown, self._pause = -PLAIN_SECONDS[0], PLAIN_SECONDS[0]
         self._board: Any = None
         with suppress(ImportError):  # tensorboard is not installed, or too old
@@ -48,12 +57,14 @@ class Monitor:
         self._bar.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Append `values` of `step` to metrics.jsonl and TensorBoard."""
+        """Append `values` of `step` to metrics.jsonl, TensorBoard and the tracker."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(step, values)
 
     def rate(self) -> float:
         """Samples a second since the last call."""
@@ -89,6 +100,8 @@ class Monitor:
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 class NoMonitor:

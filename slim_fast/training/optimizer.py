@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from slim_fast.training.config import OptimConfig
 from slim_fast.training.schedules import ScheduleValues
@@ -33,7 +34,10 @@ def apply_schedules(optimizer: torch.optim.Optimizer, now: ScheduleValues) -> No
 
 
 def clip_gradients(trained: nn.Module, limit: float) -> torch.Tensor:
-    """Clip the gradient norm of encoder, heads, ..., each on its own; returns the norms before."""
+    """Clip the gradient norm of encoder, heads, ..., each on its own; returns the norms before,
+    of sharded gradients those of all processes.
+    """
     norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in trained.children()]
     device = next(trained.parameters()).device  # a part without gradients gives its zero on the CPU
-    return torch.stack([norm.to(device) for norm in norms])
+    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    return torch.stack([norm.to(device) for norm in whole])

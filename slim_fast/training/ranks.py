@@ -1,8 +1,9 @@
 """The processes of a run, one a device, as torchrun starts them."""
 
 import os
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +21,8 @@ from slim_fast.training.output import logger
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=2)  # the others wait while the first evaluates, or generates data
 _JOINING = timedelta(minutes=10)  # from the first process' begin to the last one's
-_SPOKEN = "slim_fast/spoken"
+_ROLL_CALL = 5.0  # seconds in which those that wait have noticed that one does not come
+_SPOKEN, _MET = "slim_fast/spoken", "slim_fast/met"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,22 @@ class Ranks:
         dist.all_reduce(total, group=self.group)
         return total / self.size
 
+    def absent(self, error: RuntimeError) -> list[int]:
+        """Of an operation that timed out, the processes that do not say so too within a few
+        seconds: they hang. Of others none: torchrun, which ends all, names those that have ended.
+        """
+        if "timed out" not in str(error).lower():
+            return []
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        until = time.monotonic() + _ROLL_CALL
+        with suppress(RuntimeError):  # the process that keeps the store has ended
+            self.store.set(f"{_MET}/{self.rank}", "")
+            while others and time.monotonic() < until:
+                others = [rank for rank in others if not self.store.check([f"{_MET}/{rank}"])]
+                time.sleep(0.05)
+            return others
+        return []
+
     def speaks_first(self) -> bool:
         """Whether no other process has called this before."""
         with suppress(RuntimeError):  # the process that keeps the store has ended
@@ -117,8 +135,10 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(device: torch.device) -> Iterator[Ranks]:
+def join_ranks(device: torch.device, wait: float = 30.0) -> Iterator[Ranks]:
     """The processes that torchrun started with this one; alone where it started none.
+
+    wait: minutes after which an operation on tensors fails to which another process does not come.
 
     An error that several meet, directly or because another process has ended, leaves the one that
     met it first, and others as SaidElsewhere. Only the first process warns and reports progress.
@@ -128,7 +148,7 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks()
         return
-    ranks = _join(device)
+    ranks = _join(device, timedelta(minutes=wait))
     silent = not ranks.is_first
     before, logger.disabled = logger.disabled, silent or logger.disabled
     try:
@@ -146,7 +166,8 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
         if not is_lost_connection(error):
             raise
         if ranks.speaks_first():
-            raise UserError(describe_loss(error, "if there is one")) from error
+            absent = ranks.absent(error)
+            raise UserError(describe_loss(error, "if there is one", absent)) from error
         raise SaidElsewhere from error
     finally:
         logger.disabled = before
@@ -154,7 +175,7 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def _join(device: torch.device) -> Ranks:
+def _join(device: torch.device, wait: timedelta) -> Ranks:
     try:
         store, rank, size = next(rendezvous("env://", timeout=_JOINING))
         # torchrun's store outlives a restart, and with it the addresses of processes that ended
@@ -165,11 +186,11 @@ def _join(device: torch.device) -> Ranks:
             store=store,
             rank=rank,
             world_size=size,
-            timeout=_PATIENCE,
+            timeout=wait,
             device_id=device if device.type == "cuda" else None,
         )
         group = dist.group.WORLD
-        control = group if backend == "gloo" else dist.new_group(backend="gloo", timeout=_PATIENCE)
+        control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         ranks = Ranks(rank, size, group, control, store)
         ranks.largest(0)
     except (RuntimeError, ValueError) as error:
@@ -186,11 +207,13 @@ def is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(w in str(error).lower() for w in words)
 
 
-def describe_loss(error: RuntimeError, checkpoint: str) -> str:
-    """Such an error as a sentence; `checkpoint` is the newest one."""
+def describe_loss(error: RuntimeError, checkpoint: str, absent: Sequence[int]) -> str:
+    """Such an error as sentences; `checkpoint` is the newest one, `absent` who does not answer."""
+    missing = ", ".join(map(str, absent))
+    who = f" No answer from rank {missing}: hanging, or ended." if absent else ""
     return (
-        f"Another process of the run has ended or cannot be reached ({_first_line(error)}). The "
-        f"same command resumes the run from its last checkpoint ({checkpoint})."
+        f"Another process of the run has ended or cannot be reached ({_first_line(error)}).{who} "
+        f"The same command resumes the run from its last checkpoint ({checkpoint})."
     )
 
 

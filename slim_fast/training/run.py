@@ -17,6 +17,7 @@ from slim_fast.skeletons import Topology
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.clips import hash_clips, open_data, select_training_clips
 from slim_fast.training.config import PretrainConfig
+from slim_fast.training.fitting import begun_batch, find_fitting_batch
 from slim_fast.training.folder import CHECKPOINTS, begin_run, record_resume, replace_encoder
 from slim_fast.training.lock import RunLock
 from slim_fast.training.loop import TrainingLoop, describe_conditions
@@ -26,6 +27,7 @@ from slim_fast.training.ranks import Ranks, join_ranks
 from slim_fast.training.summary import finish_run, format_summary
 from slim_fast.training.teacher import describe_classes
 from slim_fast.training.threads import count_processors
+from slim_fast.training.trackers import import_tracker
 from slim_fast.training.trainer import Trainer
 from slim_fast.views.store import FrameStore
 
@@ -53,7 +55,7 @@ def pretrain(config: PretrainConfig, initial: Initial | None = None) -> dict[str
             )
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    with join_ranks(device) as ranks:
+    with join_ranks(device, config.max_wait) as ranks:
         return _run(Path(config.out), config, device, initial, ranks)
 
 
@@ -65,6 +67,8 @@ def _run(
     ranks: Ranks,
 ) -> dict[str, Any]:
     ranks.split(config.batch, config.accumulate)
+    if config.log.tracker is not None:
+        import_tracker(config.log.tracker)
     if device.type == "cpu":
         keep_freed_memory()
     try:
@@ -91,6 +95,8 @@ def _pretrain(
     initial: Initial | None,
     ranks: Ranks,
 ) -> dict[str, Any]:
+    fitted = ranks.first_does(lambda: begun_batch(folder, config))
+    config.batch = fitted or config.batch
     summary = ranks.first_does(lambda: begin_run(folder, config))
     if summary is not None:
         logger.info(
@@ -103,6 +109,9 @@ def _pretrain(
     store = FrameStore(
         cache, select_training_clips(cache, config.split), device, people=config.views.people
     )
+    if config.fit_batch and fitted is None:
+        config.batch = find_fitting_batch(config, store, ranks)
+        ranks.first_does(lambda: begin_run(folder, config))
     if len(store) < config.batch:
         warnings.warn(
             f"a batch of {config.batch} clips from {len(store)}: each is in it several times; take "
@@ -128,15 +137,16 @@ def _pretrain(
         if config.init is not None:
             start_from(trainer, config.init, initial, cache)
     seconds = TrainingLoop(trainer, cache, checkpoints, folder, step, seconds).run()
+    encoder = trainer.gather_evaluated()
     if not ranks.is_first:
         return {}
-    encoder, classes = trainer.model.evaluated, describe_classes(cache.classes)
+    classes = describe_classes(cache.classes)
 
     def save(path: Path) -> None:
         save_encoder(encoder, path, cache.topology, cache.channels, classes)
 
     replace_encoder(folder, save)
-    return finish_run(trainer, cache, folder, seconds)
+    return finish_run(trainer, encoder, cache, folder, seconds)
 
 
 def start_from(trainer: Trainer, source: str, initial: Initial | None, cache: ClipCache) -> None:

@@ -12,6 +12,7 @@ from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError
 from slim_fast.evaluation.features import extract_features
 from slim_fast.evaluation.probe import probe, select_labelled_clips
+from slim_fast.model.encoder import Encoder
 from slim_fast.skeletons import Topology
 from slim_fast.training.folder import METRICS, SUMMARY, format_changes, read_changes
 from slim_fast.training.monitor import read_metrics
@@ -22,10 +23,11 @@ from slim_fast.writing import write_atomically
 EMBEDDED_CLIPS = 1000
 
 
-def finish_run(trainer: Trainer, cache: ClipCache, folder: Path, seconds: float) -> dict[str, Any]:
-    """Evaluate the method's encoder, write summary.json, draw the plots; returns the summary."""
+def finish_run(
+    trainer: Trainer, encoder: Encoder, cache: ClipCache, folder: Path, seconds: float
+) -> dict[str, Any]:
+    """Evaluate the trainer's encoder, write summary.json, draw the plots; returns the summary."""
     config = trainer.config
-    encoder = trainer.model.evaluated
     split = None if config.split == "all" else config.split
     samples = config.steps * config.batch
     summary: dict[str, Any] = {
@@ -64,7 +66,7 @@ def finish_run(trainer: Trainer, cache: ClipCache, folder: Path, seconds: float)
             key = f"{protocol}_top1" + (f"_{source}" if source != "learned" else "")
             summary[key] = value[1] if isinstance(value, dict) else value
     summary["knn"] = accuracies.get("knn", {})
-    summary["plots"] = draw(trainer, cache, folder, summary) if config.log.plots else []
+    summary["plots"] = draw(trainer, encoder, cache, folder, summary) if config.log.plots else []
     text = json.dumps(summary, indent=1)
     write_atomically(folder / SUMMARY, lambda file: file.write(text.encode()))
     logger.info(f"{format_summary(summary)}\nEncoder, plots and summary are in {folder}.")
@@ -87,7 +89,9 @@ def format_summary(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(trainer: Trainer, cache: ClipCache, folder: Path, summary: dict[str, Any]) -> list[str]:
+def draw(
+    trainer: Trainer, encoder: Encoder, cache: ClipCache, folder: Path, summary: dict[str, Any]
+) -> list[str]:
     """Draw the run's plots; what cannot be drawn is reported and left out. Returns their names."""
     from slim_fast import drawing
 
@@ -102,7 +106,7 @@ def draw(trainer: Trainer, cache: ClipCache, folder: Path, summary: dict[str, An
         drawn.append(draw_views(trainer, folder / "views.png"))
         if accuracies:
             split = None if config.split == "all" else config.split
-            knn, encoder = summary["knn"], trainer.model.evaluated
+            knn = summary["knn"]
             # compare on the curve's own clips
             limit = config.log.knn_clips
             if max(map(len, select_labelled_clips(cache, split))) > limit:

@@ -1,19 +1,19 @@
 """One training step of a method and the state that carries over to the next."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import load_tensors
 from slim_fast.model.mae import MaskedAutoencoder
 from slim_fast.model.method import Method, Schedules
+from slim_fast.model.ranges import BACKWARD, DATA, FORWARD, OPTIMIZER, step_part
 from slim_fast.model.slim import SLiM
 from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
@@ -22,6 +22,15 @@ from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_
 from slim_fast.training.order import ClipOrder
 from slim_fast.training.ranks import Ranks
 from slim_fast.training.schedules import ScheduleValues, compute_schedules
+from slim_fast.training.sharding import (
+    distribute,
+    gather,
+    gather_encoder,
+    gradients_stay,
+    is_sharded,
+    put,
+    shard_like,
+)
 from slim_fast.views.pipeline import ViewBatch, ViewSampler
 from slim_fast.views.store import FrameStore
 
@@ -55,6 +64,9 @@ class Losses(nn.Module):
     def forward(self, views: ViewBatch, now: Schedules, part: Any) -> dict[str, Tensor]:
         return self.method.losses(views, now, part)
 
+    def survey(self, parts: Sequence[ViewBatch], now: Schedules) -> list[Any]:
+        return self.method.survey(parts, now)
+
 
 class Trainer:
     """A method on the clips of a store; a step depends on the state and its number alone.
@@ -73,19 +85,17 @@ class Trainer:
         for module in self.model.modules():
             if isinstance(module, Encoder):
                 module.topology, module.channel_names = store.topology, store.channels
-        self.optimizer = build_optimizer(self.model.trained, config.optim)
         self.sampler = ViewSampler(store, config.views, config.seed)
         self.order = ClipOrder(len(store), config.batch, config.seed)
         self.views = ViewsAhead(self._make_views, self.device)
         self.dtype = choose_dtype(config.precision, self.device)
         # a GPU's kernels are for 16 bits; a CPU's frozen blocks are as fast in the encoder's dtype
         self.evaluation_dtype = None if self.device.type == "cpu" else self.dtype
-        self.losses: nn.Module = Losses(self.model)
-        if self.ranks.size > 1:
-            self.model.group = self.ranks.group
-            self.losses = DistributedDataParallel(
-                self.losses, process_group=self.ranks.group, find_unused_parameters=True
-            )
+        self.model.group = self.ranks.group
+        self._alone = Losses(self.model)
+        self.losses = distribute(self._alone, self.ranks, config.sharding)
+        self.is_sharded = is_sharded(self.losses)
+        self.optimizer = build_optimizer(self.model.trained, config.optim)
 
     def step(self, step: int) -> tuple[dict[str, torch.Tensor], ScheduleValues]:
         """Train on batch number `step`; returns losses and gradient norm (scalars), and schedules.
@@ -96,30 +106,36 @@ class Trainer:
         now = compute_schedules(step, config.steps, config.batch, config.optim)
         apply_schedules(self.optimizer, now)
         losses = self.compute_gradients(step, now)
-        model.before_update(now)
-        norms = clip_gradients(model.trained, config.optim.clip)
+        with step_part(OPTIMIZER):
+            model.before_update(now)
+            norms = clip_gradients(model.trained, config.optim.clip)
         if step + 1 < config.steps:
             self.views.prepare(step + 1)  # before the host waits for this step
         if not bool(torch.isfinite(losses["loss"] + norms.sum())):
             self.optimizer.zero_grad()
             names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
             raise NonFiniteLoss(step, [str(name) for name in names])
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        model.after_update(now)
+        with step_part(OPTIMIZER):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            model.after_update(now)
         return {**losses, "gradient_norm": norms[0]}, now
 
     def compute_gradients(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
         """Gradients of batch number `step` into the parameters; returns its losses."""
-        parts = self.views(step)
-        with self._autocast():
-            surveyed = self.model.survey(parts, now)
+        with step_part(DATA):
+            parts = self.views(step)
+        with step_part(FORWARD), self._autocast():
+            surveyed = self._alone.survey(parts, now)
         values = []
         for number, (views, part) in enumerate(zip(parts, surveyed, strict=True)):
-            with self._last_of_parts(number == len(parts) - 1), self._autocast():
+            is_last = number == len(parts) - 1
+            summed = nullcontext() if is_last else gradients_stay(self.losses)
+            with summed, self._autocast(), step_part(FORWARD):
                 losses = self.losses(views, now, part)
             loss = losses["loss"]
-            (loss if len(parts) == 1 else loss / len(parts)).backward()
+            with step_part(BACKWARD):
+                (loss if len(parts) == 1 else loss / len(parts)).backward()
             values.append({name: value.detach() for name, value in losses.items()})
         if len(parts) * self.ranks.size == 1:
             return values[0]
@@ -130,12 +146,6 @@ class Trainer:
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
         )
-
-    def _last_of_parts(self, is_last: bool) -> AbstractContextManager[None]:
-        """Gradients are summed over the processes in the backward pass of the last part only."""
-        if isinstance(self.losses, DistributedDataParallel) and not is_last:
-            return self.losses.no_sync()
-        return nullcontext()
 
     def find_fitting_parts(self, step: int) -> int | None:
         """The smallest `accumulate` with which this step does not run out of memory, by trying;
@@ -164,13 +174,31 @@ class Trainer:
         """Load an encoder into all of the method's. Raises: UserError for what does not fit."""
         for module in self.model.modules():
             if isinstance(module, Encoder):
-                load_tensors(module, weights, source, "model.encoder and the data")
+                whole = gather_encoder(module, keep=True)
+                load_tensors(whole, weights, source, "model.encoder and the data")
+                put(module.state_dict(), whole.state_dict())
+
+    def gather_evaluated(self) -> Encoder:
+        """The encoder that is evaluated and saved, in the first process; all call it together."""
+        return gather_encoder(self.model.evaluated, self.ranks.is_first)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later steps depend on, besides the config."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Everything that later steps depend on, besides the config; all processes call it
+        together. Of sharded weights the first gets it, the same as if they were whole.
+        """
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return gather(state, self.ranks.is_first) if self.is_sharded else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()`."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Continue from `state_dict()`, however the weights were held there."""
+        if not self.is_sharded:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            return
+        put(self.model.state_dict(), state["model"])
+        parameters = [x for group in self.optimizer.param_groups for x in group["params"]]
+        moments = {
+            number: {k: shard_like(v, parameters[number]) for k, v in values.items()}
+            for number, values in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": moments})

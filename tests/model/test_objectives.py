@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slim_fast.model.heads import HeadConfig, PrototypeHead
-from slim_fast.model.objectives import contrastive_loss, koleo, masked_feature_loss
+from slim_fast.model.objectives import (
+    contrastive_loss,
+    koleo,
+    koleo_of_part,
+    masked_feature_loss,
+    nearest_rows,
+)
 
 CONFIG = HeadConfig(hidden=12, bottleneck=6, prototypes=9)
 
@@ -183,3 +189,18 @@ def test_heads_have_the_published_sizes():
         (256, 2048),
         (256,),
     ]
+
+
+def test_koleo_of_parts_is_that_of_the_batch() -> None:
+    """Neighbours that each part searches for its own rows are those of a search among all."""
+    whole = torch.randn(12, 5, requires_grad=True)
+    expected = koleo(whole)
+    (wanted,) = torch.autograd.grad(expected, whole)
+    nearest = torch.cat([nearest_rows(whole, first, 4) for first in (0, 4, 8)])
+    assert torch.equal(nearest, nearest_rows(whole, 0, 12))
+    for first in (0, 4, 8):
+        part = whole.detach()[first : first + 4].requires_grad_()
+        loss = koleo_of_part(part, whole.detach(), first, nearest)
+        torch.testing.assert_close(loss, expected)
+        (got,) = torch.autograd.grad(loss, part)
+        torch.testing.assert_close(got, 3 * wanted[first : first + 4])

@@ -208,7 +208,7 @@ def outcome() -> Callable[[Path], dict[str, Any]]:
         state = torch.load(last, weights_only=True)
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         summary = json.loads((folder / "summary.json").read_text())
-        timing = ("seconds", "samples_per_second")
+        timing = ("seconds", "samples_per_second", "peak_memory")
         return {
             "state": {name: value for name, value in state.items() if name not in timing},
             "metrics": [{k: v for k, v in record.items() if k not in timing} for record in records],

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.training.conftest import TINY
-from tests.training.ranks import STEPS, VARIANTS
+from tests.training.ranks import MOVES, STEPS, VARIANTS
 
 TOLERANCE = 1e-5
 
@@ -35,11 +35,28 @@ def read(folder: Path, name: str, size: int, rank: int = 0) -> dict[str, Any]:
 def test_losses_and_weights_of_one_process(results: Path, name: str, size: int) -> None:
     one, first = read(results, VARIANTS[name][0], 1), read(results, name, size)
     assert one["losses"][-1]["loss"] != one["losses"][0]["loss"]
-    for many in (read(results, name, size, rank) for rank in range(size)):
+    many_ranks = [read(results, name, size, rank) for rank in range(size)]
+    held = [many["held"] for many in many_ranks]
+    if "fsdp" in name:
+        assert sum(held) == one["held"]
+        assert max(held) < 0.8 * sum(held)
+    else:
+        assert set(held) == {one["held"]}
+    for many in many_ranks:
         for ours, theirs in zip(many["losses"], one["losses"], strict=True):
             norms = ours.pop("gradient_norm"), theirs["gradient_norm"]
             torch.testing.assert_close(*norms, rtol=TOLERANCE, atol=0)
             wanted = {name: theirs[name] for name in ours}
             torch.testing.assert_close(ours, wanted, rtol=0, atol=TOLERANCE)
         torch.testing.assert_close(many["model"], one["model"], rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(many["optimizer"], one["optimizer"], rtol=0, atol=TOLERANCE)
         assert all(torch.equal(many["model"][key], first["model"][key]) for key in first["model"])
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_a_checkpoint_goes_on_held_in_another_way(results: Path, move: str) -> None:
+    one, moved = read(results, "slim", 1), read(results, move, MOVES[move][1][1])
+    assert len(moved["losses"]) == STEPS - STEPS // 2
+    ours, theirs = moved["losses"][-1]["loss"], one["losses"][-1]["loss"]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(moved["model"], one["model"], rtol=0, atol=TOLERANCE)

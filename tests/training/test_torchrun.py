@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from slim_fast import pretrain
 from slim_fast.errors import UserError
+from slim_fast.training.monitor import read_metrics
 from slim_fast.training.ranks import Ranks
 from slim_fast.training.trainer import Trainer
 
@@ -26,6 +29,33 @@ def deadly(self, number):
 Trainer.step = deadly
 runpy.run_module("slim_fast.pretrain", run_name="__main__")
 """
+
+
+HANGING = """
+import os, runpy, time
+from slim_fast.training.trainer import Trainer
+step = Trainer.step
+def sleepy(self, number):
+    if number == 5 and os.environ["RANK"] == "1":
+        time.sleep(25)
+    return step(self, number)
+Trainer.step = sleepy
+runpy.run_module("slim_fast.pretrain", run_name="__main__")
+"""
+
+
+def test_a_process_that_hangs_is_named(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    script = tmp_path / "hanging.py"
+    script.write_text(HANGING)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    words = arguments(max_wait=0.1, batch=6)
+    command = [sys.executable, "-m", *launcher, str(script), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(said) == 1
+    assert " No answer from rank 1: hanging, or ended. The same command resumes" in said[0]
+    assert "step-00000005.pt" in said[0]  # nothing that was computed is lost
 
 
 def test_a_killed_process_and_the_restart(
@@ -51,6 +81,25 @@ def test_a_killed_process_and_the_restart(
         assert one.get("loss", 0) == pytest.approx(other.get("loss", 0), abs=1e-5)
     state = torch.load(tmp_path / "run" / "checkpoints" / "step-00000008.pt", weights_only=True)
     assert state["conditions"]["processes"] == 2
+
+
+def test_sharded_weights_evaluate_and_save_the_same_encoder(
+    arguments: Callable[..., list[str]], tmp_path: Path, whole_run: Path
+) -> None:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, "-m", *launcher, "-m", "slim_fast.pretrain"]
+    done = subprocess.run(
+        [*command, *arguments(sharding="fsdp")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    ours, wanted = (read_metrics(run / "metrics.jsonl") for run in (tmp_path / "run", whole_run))
+    assert [r.get("knn_top1") for r in ours] == [r.get("knn_top1") for r in wanted]
+    for one, other in zip(ours, wanted, strict=True):
+        assert one.get("loss", 0) == pytest.approx(other.get("loss", 0), abs=1e-5)
+    weights = [
+        load_file(run / "encoder" / "model.safetensors") for run in (tmp_path / "run", whole_run)
+    ]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-5)
 
 
 def test_a_batch_that_cannot_be_divided() -> None:
@@ -99,3 +148,33 @@ def test_memory_that_runs_out(
     assert "Step 0 needs more memory than the device has (4 clips in 1 parts)" in sentence
     assert "Give --accumulate 4, which fits" in sentence
     assert run(accumulate=4, steps=2) == 0
+
+
+def test_a_batch_that_fits_is_found(
+    run: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[..., str],
+) -> None:
+    """`--batch auto` halves the preset's, 64; a resumed run keeps what was found."""
+    compute, tried = Trainer.compute_gradients, []
+
+    def cramped(self: Trainer, *arguments: Any) -> Any:
+        tried.append(self.config.batch)
+        if self.config.batch > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "compute_gradients", cramped)
+    preset = pretrain.parse([]).batch
+    largest = preset // 4
+    assert run(batch="auto", steps=2) == 0
+    assert tried == [preset, preset // 2, preset // 4, *[preset // 4] * 2]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["batch"], config["fit_batch"]) == (preset // 4, True)
+    tried.clear()
+    assert run(batch="auto", steps=3) == 0
+    assert tried == [preset // 4]
+    largest = 0
+    sentence = refused(batch="auto", out=tmp_path / "other")
+    assert sentence.startswith("Not even 1 clips a step fit into the device's memory")
