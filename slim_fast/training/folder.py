@@ -17,7 +17,9 @@ CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.jsonl"
 ENCODER, CHECKPOINTS = "encoder", "checkpoints"
 # A resumed run may differ from the one that was begun in these fields, in `steps` if they become
 # more, and in no other.
-FREE_FIELDS = ("out", "data", "device", "threads", "accumulate", "max_hours", "log")
+FREE_FIELDS = (
+    *("out", "data", "data_memory", "device", "graph", "threads", "accumulate", "max_hours", "log"),
+)
 
 
 def begin_run(folder: Path, config: PretrainConfig) -> dict[str, Any] | None:

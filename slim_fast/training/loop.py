@@ -135,6 +135,7 @@ class TrainingLoop:
         return is_old or self._is_due(self.log.checkpoint_every)
 
     def _save(self) -> None:
+        self.trainer.check_finite()
         self._saved_step, self._saved_at = self.step, time.monotonic()
         if not self.ranks.is_first:
             return
@@ -164,6 +165,7 @@ class TrainingLoop:
         self.monitor.restart_clock()
 
     def _record(self, values: dict[str, torch.Tensor], schedules: ScheduleValues) -> None:
+        self.trainer.check_finite()
         if not isinstance(self.monitor, Monitor):
             return
         numbers = {name: value.item() for name, value in values.items()}

@@ -17,7 +17,9 @@ from slim_fast.model.method import Method, Schedules
 from slim_fast.model.slim import SLiM
 from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
+from slim_fast.training.graph import StepGraphs, captures_steps
 from slim_fast.training.machine import choose_dtype
+from slim_fast.training.moving import MovingValues, send
 from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
 from slim_fast.training.order import ClipOrder
 from slim_fast.training.ranks import Ranks
@@ -61,10 +63,20 @@ class Trainer:
 
     ranks: the processes that have a share of every batch each. A step's losses and weights are
     those of one process, but for the order of sums.
+    unwatched: whether the host reads nothing of a step, and learns with `check_finite` only
+    whether losses were finite; None: on a GPU.
     """
 
-    def __init__(self, config: PretrainConfig, store: FrameStore, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        config: PretrainConfig,
+        store: FrameStore,
+        ranks: Ranks | None = None,
+        unwatched: bool | None = None,
+    ):
         self.config, self.store, self.device = config, store, store.device
+        is_gpu = self.device.type == "cuda"
+        unwatched = is_gpu if unwatched is None else unwatched
         self.ranks = ranks or Ranks()
         self.parts = self.ranks.split(config.batch, config.accumulate)
         torch.manual_seed(config.seed)
@@ -74,7 +86,7 @@ class Trainer:
             if isinstance(module, Encoder):
                 module.topology, module.channel_names = store.topology, store.channels
         self.optimizer = build_optimizer(self.model.trained, config.optim)
-        self.sampler = ViewSampler(store, config.views, config.seed)
+        self.sampler = ViewSampler(store, config.views, config.seed, unwatched)
         self.order = ClipOrder(len(store), config.batch, config.seed)
         self.views = ViewsAhead(self._make_views, self.device)
         self.dtype = choose_dtype(config.precision, self.device)
@@ -86,32 +98,86 @@ class Trainer:
             self.losses = DistributedDataParallel(
                 self.losses, process_group=self.ranks.group, find_unused_parameters=True
             )
+        self._last: ScheduleValues | None = None
+        self.moving: MovingValues | None = None
+        if unwatched:
+            temperatures = config.optim.teacher_temperature
+            self.moving = MovingValues(self.optimizer, config.batch, temperatures, self.device)
+        self.graphs: StepGraphs | None = None
+        if captures_steps(config, self.device, self.ranks.size, store):
+            self.graphs = StepGraphs(self._advance_alone, self.device, config.graph == "auto")
+        if self.graphs or (unwatched and not is_gpu):
+            self.model.fixed_shapes = True
 
     def step(self, step: int) -> tuple[dict[str, torch.Tensor], ScheduleValues]:
-        """Train on batch number `step`; returns losses and gradient norm (scalars), and schedules.
+        """Train on batch number `step`; returns losses and gradient norm (scalars, which the next
+        step may overwrite), and schedules.
 
-        Raises: NonFiniteLoss, with the weights untouched by this step.
+        Raises: NonFiniteLoss, with the weights untouched by this step; where the host does not
+        watch, `check_finite` does.
         """
-        model, config = self.model, self.config
-        now = compute_schedules(step, config.steps, config.batch, config.optim)
-        apply_schedules(self.optimizer, now)
-        losses = self.compute_gradients(step, now)
-        model.before_update(now)
-        norms = clip_gradients(model.trained, config.optim.clip)
+        config = self.config
+        now = self._last = compute_schedules(step, config.steps, config.batch, config.optim)
+        if self.moving is None:
+            return self._watched_step(step, now), now
+        self.moving.fill(step, now, self.order(step))
+        if self.graphs is not None:
+            return self.graphs(now.prototypes_frozen), now
+        values = self.advance(self.views(step))
         if step + 1 < config.steps:
-            self.views.prepare(step + 1)  # before the host waits for this step
+            self.views.prepare(step + 1)
+        return values, now
+
+    def _watched_step(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
+        model = self.model
+        apply_schedules(self.optimizer, now)
+        losses = self.compute_gradients(self.views(step), now)
+        model.before_update(now)
+        norms = clip_gradients(model.trained, self.config.optim.clip)
         if not bool(torch.isfinite(losses["loss"] + norms.sum())):
             self.optimizer.zero_grad()
-            names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
-            raise NonFiniteLoss(step, [str(name) for name in names])
+            raise self._nonfinite(step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         model.after_update(now)
-        return {**losses, "gradient_norm": norms[0]}, now
+        return {**losses, "gradient_norm": norms[0]}
 
-    def compute_gradients(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
-        """Gradients of batch number `step` into the parameters; returns its losses."""
-        parts = self.views(step)
+    def advance(self, parts: list[ViewBatch]) -> dict[str, torch.Tensor]:
+        """One step on the views of a batch by what `moving` holds; the host reads nothing."""
+        model, moving = self.model, self.moving
+        assert moving is not None
+        losses = self.compute_gradients(parts, moving)
+        model.before_update(moving)
+        norms = clip_gradients(model.trained, self.config.optim.clip)
+        moving.check(losses["loss"] + norms.sum())
+        moving.update()
+        self.optimizer.zero_grad()
+        model.after_update(moving)
+        return {**losses, "gradient_norm": norms[0]}
+
+    def _advance_alone(self) -> dict[str, torch.Tensor]:
+        """A step from the store to updated weights, by what `moving` holds."""
+        assert self.moving is not None
+        self.optimizer.zero_grad()  # of a capture that failed
+        clips, step = self.moving.clips, self.moving.step
+        return self.advance([self.sampler(clips, step, part) for part in self.parts])
+
+    def check_finite(self) -> None:
+        """Wait for the steps so far. Raises: NonFiniteLoss of the first that was not finite, with
+        the weights from before it.
+        """
+        bad = None if self.moving is None else self.moving.read_first_bad()
+        if bad is not None:
+            raise self._nonfinite(bad)
+
+    def _nonfinite(self, step: int) -> NonFiniteLoss:
+        names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
+        return NonFiniteLoss(step, [str(name) for name in names])
+
+    def compute_gradients(
+        self, parts: list[ViewBatch], now: ScheduleValues | MovingValues
+    ) -> dict[str, torch.Tensor]:
+        """Gradients of the views of a batch into the parameters; returns its losses."""
         with self._autocast():
             surveyed = self.model.survey(parts, now)
         values = []
@@ -148,7 +214,7 @@ class Trainer:
             parts = next(n for n in range(2 * parts, each + 1) if each % n == 0)
             self.parts = self.ranks.split(self.config.batch, parts)
             try:
-                self.compute_gradients(step, now)
+                self.compute_gradients(self._make_views(step), now)
             except torch.OutOfMemoryError:
                 continue
             finally:
@@ -157,7 +223,7 @@ class Trainer:
         return None
 
     def _make_views(self, step: int) -> list[ViewBatch]:
-        clips = self.order(step).to(self.device)
+        clips = send(self.order(step), self.device)
         return [self.sampler(clips, step, part) for part in self.parts]
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
@@ -168,9 +234,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later steps depend on, besides the config."""
+        if self.moving is not None and self._last is not None:
+            apply_schedules(self.optimizer, self._last)  # numbers, as every version reads them
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.graphs is not None:
+            self.graphs.forget()

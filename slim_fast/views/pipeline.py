@@ -89,24 +89,33 @@ class ViewBatch:
 
     groups: list[ViewGroup]
     clip: Tensor
-    step: int
+    step: int | Tensor
     max_masked: int | None = None
     """The most tokens of the global views that any masks of these settings cover; None: unknown."""
 
 
 class ViewSampler:
-    """Draws a batch of views as a pure function of (seed, step, clip numbers)."""
+    """Draws a batch of views as a pure function of (seed, step, clip numbers).
 
-    def __init__(self, store: FrameStore, config: ViewsConfig, seed: int) -> None:
+    fixed_shapes: whether no tensor's size may depend on what was drawn. Then more is computed in
+    vain, and the host reads nothing where tubes are masked by their Triton kernel, as a CUDA graph
+    demands. None: on a GPU. The views are the same.
+    """
+
+    def __init__(
+        self, store: FrameStore, config: ViewsConfig, seed: int, fixed_shapes: bool | None = None
+    ) -> None:
         self.store, self.config, self.seed = store, config, seed
         device = store.device
+        self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         self._augment = SkeletonAugmenter(store.topology, store.channels, config.augment, device)
         self._tubes = TubeMasker(store.topology, device)
         grid = config.window // PATCH_FRAMES * store.topology.num_joints
         self._max_tube_area = max(1, grid // 2)
 
-    def __call__(self, clip: Tensor, step: int, part: slice | None = None) -> ViewBatch:
-        """clip: int64 (B,) clip numbers of the store, on its device.
+    def __call__(self, clip: Tensor, step: int | Tensor, part: slice | None = None) -> ViewBatch:
+        """clip: int64 (B,) clip numbers of the store, on its device. step: a number, or int64 () on
+        the device.
 
         part: of the batch, the clips whose views are wanted: those that the whole batch's would
         have.
@@ -189,13 +198,17 @@ class ViewSampler:
         stream (B, n).
         """
         store, augment = self.store, self._augment
-        views = gather_interpolated(store, track[:, None, None], position, frames[:, None, None])
+        views = gather_interpolated(
+            *(store, track[:, None, None], position, frames[:, None, None]), self.fixed_shapes
+        )
         detected = None
         if not store.is_complete:
             detected = detected_joints(views, augment.dims)
             views = fill_undetected(views, detected, store.topology)
         views = augment(views - store.origins(track)[:, None, None, None], stream.fold_in(_AUGMENT))
-        views = augment.add_noise(views, kind.expand(position.shape[:2]), stream.fold_in(_AUGMENT))
+        views = augment.add_noise(
+            *(views, kind.expand(position.shape[:2]), stream.fold_in(_AUGMENT)), self.fixed_shapes
+        )
         if detected is None:
             return views
         return views * augment.mirrored(detected, stream.fold_in(_AUGMENT))[..., None]
@@ -213,7 +226,9 @@ class ViewSampler:
         if config.kind == "tube":
             temporal = torch.cat([torch.full_like(budget, t) for _, t, budget, _ in groups])
             stream, largest = RandomStream(torch.cat(keys)), self._max_tube_area
-            grids = self._tubes(torch.cat(budgets), temporal, temporal, largest, stream)
+            grids = self._tubes(
+                *(torch.cat(budgets), temporal, temporal, largest, stream), max(tokens)
+            )
             masks = list(grids.split([len(budget) for budget in budgets]))
         elif config.kind == "random":
             masks = [random_masks(budget, t, joints, stream) for _, t, budget, stream in groups]
@@ -225,13 +240,16 @@ class ViewSampler:
 
 
 def gather_interpolated(
-    store: FrameStore, track: Tensor, position: Tensor, frames: Tensor
+    store: FrameStore, track: Tensor, position: Tensor, frames: Tensor, always: bool = False
 ) -> Tensor:
-    """Frames at fractional positions of ping-pong extended tracks: (..., w) -> (..., w, V, C)."""
+    """Frames at fractional positions of ping-pong extended tracks: (..., w) -> (..., w, V, C).
+
+    always: do not look whether any position lies between two frames.
+    """
     below = position.long()
     weight = position - below
     lower = store.gather(track, ping_pong_index(below, frames))
-    if not bool(weight.any()):
+    if not (always or bool(weight.any())):
         return lower
     upper, weight = store.gather(track, ping_pong_index(below + 1, frames)), weight[..., None, None]
     if store.is_complete:

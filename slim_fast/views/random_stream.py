@@ -20,7 +20,11 @@ class RandomStream:
 
     @classmethod
     def of(cls, *parts: int | Tensor, device: torch.device | str = "cpu") -> "RandomStream":
-        """One stream for each element of the broadcast of `parts`, integers or int64 tensors."""
+        """One stream for each element of the broadcast of `parts`, integers or int64 tensors.
+
+        device: of integers alone; else it is that of the tensors.
+        """
+        device = next((part.device for part in parts if isinstance(part, Tensor)), device)
         keys = torch.zeros((), dtype=torch.int64, device=device)
         for part in parts:
             keys = mix((keys ^ part) + GOLDEN)

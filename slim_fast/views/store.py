@@ -84,6 +84,11 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.clips)
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether a gather reads nothing but the device's memory."""
+        return self._positions.device.type == self.device.type
+
     def _table(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device)
 
