@@ -277,8 +277,9 @@ class SLiM(Method):
 
     @torch.no_grad()
     def _follow(self, share: float | Tensor) -> None:
-        teacher, student = list(self.teacher.parameters()), list(self.student.parameters())
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self.student.parameters())
         if isinstance(share, Tensor):
-            torch._foreach_lerp_(teacher, student, [share] * len(teacher))
+            torch._foreach_lerp_(teacher, student, [share] * len(teacher))  # type: ignore[list-item]
         else:
             torch._foreach_lerp_(teacher, student, share)

@@ -33,7 +33,7 @@ def captures_steps(
     obstacles = {
         "they need a CUDA device": device.type != "cuda",
         "they are for one process": processes > 1,
-        "the clips must be in device memory (data_memory)": not store.is_on_device,
+        "the clips must be in device memory (data_memory)": store.is_staged,
         "they need the Triton kernels": not TRITON_INSTALLED or kernel_choice() == "reference",
     }
     obstacle = next((name for name, holds in obstacles.items() if holds), None)

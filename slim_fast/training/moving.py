@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from slim_fast.training.schedules import ScheduleValues
-
-
-def send(values: Tensor, device: torch.device) -> Tensor:
-    """A host's tensor on the device; the host does not wait for a GPU."""
-    if device.type == "cuda":
-        values = values.pin_memory()  # PyTorch keeps it until it has arrived
-    return values.to(device, non_blocking=True)
+from slim_fast.views.store import send
 
 
 class MovingValues:

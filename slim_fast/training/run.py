@@ -101,7 +101,12 @@ def _pretrain(
         return summary
     cache = ranks.after_first(lambda: open_data(config, folder))
     store = FrameStore(
-        cache, select_training_clips(cache, config.split), device, people=config.views.people
+        cache,
+        select_training_clips(cache, config.split),
+        device,
+        config.data_memory,
+        config.data_dtype,
+        config.views.people,
     )
     if len(store) < config.batch:
         warnings.warn(

@@ -19,13 +19,13 @@ from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
 from slim_fast.training.graph import StepGraphs, captures_steps
 from slim_fast.training.machine import choose_dtype
-from slim_fast.training.moving import MovingValues, send
+from slim_fast.training.moving import MovingValues
 from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
 from slim_fast.training.order import ClipOrder
 from slim_fast.training.ranks import Ranks
 from slim_fast.training.schedules import ScheduleValues, compute_schedules
 from slim_fast.views.pipeline import ViewBatch, ViewSampler
-from slim_fast.views.store import FrameStore
+from slim_fast.views.store import FrameStore, send
 
 
 class NonFiniteLoss(UserError):
@@ -223,7 +223,9 @@ class Trainer:
         return None
 
     def _make_views(self, step: int) -> list[ViewBatch]:
-        clips = send(self.order(step), self.device)
+        clips = self.order(step)
+        if not self.store.is_staged:
+            clips = send(clips, self.device)
         return [self.sampler(clips, step, part) for part in self.parts]
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:

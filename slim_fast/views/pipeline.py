@@ -23,7 +23,8 @@ from slim_fast.views.masks import (
     stratified_ratios,
 )
 from slim_fast.views.random_stream import RandomStream
-from slim_fast.views.store import FrameStore
+from slim_fast.views.store import FrameStore, send
+from slim_fast.views.tracks import Tracks
 from slim_fast.views.undetected import detected_joints, fill_undetected, interpolate
 
 PATCH_FRAMES = 8
@@ -114,19 +115,19 @@ class ViewSampler:
         self._max_tube_area = max(1, grid // 2)
 
     def __call__(self, clip: Tensor, step: int | Tensor, part: slice | None = None) -> ViewBatch:
-        """clip: int64 (B,) clip numbers of the store, on its device. step: a number, or int64 () on
-        the device.
+        """clip: int64 (B,) clip numbers, on the store's device, or the host if it `is_staged`.
+
+        step: a number, or int64 () where the clips are.
 
         part: of the batch, the clips whose views are wanted: those that the whole batch's would
         have.
         """
-        config, device, batch = self.config, clip.device, len(clip)
+        config, device, batch = self.config, self.store.device, len(clip)
         part = part or slice(batch)
-        clip = clip[part]
+        store, track, clip = self._choose_people(clip[part], step)
         of_clip = RandomStream.of(self.seed, step, clip)
         of_batch = RandomStream.of(self.seed, step, _WHOLE_BATCH, device=device)
-        track = self.store.tracks(clip, of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform())
-        frames = self.store.frames(track)
+        frames = store.frames(track)
         view = torch.arange(2, device=device)
         stream = of_clip[:, None].fold_in(view)
         # Crops lie within the clip; only one that is too short for them goes back and forth.
@@ -137,7 +138,7 @@ class ViewSampler:
         position = start[..., None] + window_positions(
             length, config.window, stream.fold_in(_WINDOW)
         )
-        views = [self._views(track, frames, position, view, stream)]
+        views = [self._views(store, track, frames, position, view, stream)]
         streams, ratios = [stream], [self._global_ratios(batch, of_batch)[part]]
         # local views lie between these
         first, last = position[..., 0].long(), position[..., -1].ceil().long()
@@ -150,7 +151,9 @@ class ViewSampler:
             )
             position = (first[:, anchor] + start)[..., None]
             position = position + window_positions(length, local.window, stream.fold_in(_WINDOW))
-            views.append(self._views(track, frames, position, torch.full_like(anchor, 2), stream))
+            views.append(
+                self._views(store, track, frames, position, torch.full_like(anchor, 2), stream)
+            )
             streams.append(stream)
             share = self._local_ratios(batch, len(anchor), of_batch.fold_in(number + 1))
             ratios.append(share[part])
@@ -158,6 +161,17 @@ class ViewSampler:
         masks = self._masks(views, ratios, streams)
         groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
         return ViewBatch(groups, clip, step, self.max_masked(batch, len(clip)))
+
+    def _choose_people(self, clip: Tensor, step: int | Tensor) -> tuple[Tracks, Tensor, Tensor]:
+        """Tracks to read, which of them each clip's is, and the clips, all on the device."""
+        of_clip = RandomStream.of(self.seed, step, clip)
+        u = of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform()
+        track = self.store.tracks(clip, u)
+        if not self.store.is_staged:
+            return self.store, track, clip
+        device = self.store.device
+        staged = self.store.stage(track)
+        return staged, torch.arange(len(track), device=device), send(clip, device)
 
     def max_masked(self, clips: int, part: int | None = None) -> int:
         """The most tokens of the global views that a batch, or `part` of its clips, may have
@@ -190,14 +204,20 @@ class ViewSampler:
         return ratios.view(clips, views)
 
     def _views(
-        self, track: Tensor, frames: Tensor, position: Tensor, kind: Tensor, stream: RandomStream
+        self,
+        store: Tracks,
+        track: Tensor,
+        frames: Tensor,
+        position: Tensor,
+        kind: Tensor,
+        stream: RandomStream,
     ) -> Tensor:
         """Gather, centre and augment: (B, n, w, V, C); undetected joints are zeros.
 
         track, frames (B,); position (B, n, w) in the extended clip; kind (n,), see `add_noise`;
         stream (B, n).
         """
-        store, augment = self.store, self._augment
+        augment = self._augment
         views = gather_interpolated(
             *(store, track[:, None, None], position, frames[:, None, None]), self.fixed_shapes
         )
@@ -240,7 +260,7 @@ class ViewSampler:
 
 
 def gather_interpolated(
-    store: FrameStore, track: Tensor, position: Tensor, frames: Tensor, always: bool = False
+    store: Tracks, track: Tensor, position: Tensor, frames: Tensor, always: bool = False
 ) -> Tensor:
     """Frames at fractional positions of ping-pong extended tracks: (..., w) -> (..., w, V, C).
 
