@@ -280,6 +280,6 @@ class SLiM(Method):
         teacher: list[Tensor] = list(self.teacher.parameters())
         student: list[Tensor] = list(self.student.parameters())
         if isinstance(share, Tensor):
-            torch._foreach_lerp_(teacher, student, [share] * len(teacher))  # type: ignore[list-item]
+            torch._foreach_lerp_(teacher, student, [share] * len(teacher))
         else:
             torch._foreach_lerp_(teacher, student, share)

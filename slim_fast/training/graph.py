@@ -30,20 +30,26 @@ def captures_steps(
     """
     if config.graph == "off":
         return False
-    obstacles = {
-        "they need a CUDA device": device.type != "cuda",
-        "they are for one process": processes > 1,
-        "the clips must be in device memory (data_memory)": store.is_staged,
-        "they need the Triton kernels": not TRITON_INSTALLED or kernel_choice() == "reference",
-    }
-    obstacle = next((name for name, holds in obstacles.items() if holds), None)
+    obstacle = _obstacle(device, processes, store)
     if config.graph == "on":
-        if obstacle is not None:
-            raise UserError(f"graph=on: steps cannot be captured: {obstacle}; leave it out.")
+        if obstacle:
+            raise UserError(f"graph=on, but steps cannot be captured: {obstacle}; leave it out.")
         return True
     # elsewhere tokens are dropped, and a graph would have to compute them
     computes_all = config.method == "slim" and config.model.encoder.attention == "all"
-    return obstacle is None and computes_all
+    return computes_all and not obstacle
+
+
+def _obstacle(device: torch.device, processes: int, store: FrameStore) -> str:
+    if device.type != "cuda":
+        return "that takes a CUDA device"
+    if processes > 1:
+        return "that takes a single process"
+    if store.is_staged:
+        return "that takes clips in device memory (data_memory)"
+    if not TRITON_INSTALLED or kernel_choice() == "reference":
+        return "that takes the Triton kernels"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,17 @@ class FrameStore(Tracks):
             pin_memory=self.device.type == "cuda",
         )
         torch.index_select(self._positions, 0, rows, out=read)
-        tables = (send(x, self.device) for x in (read, first, frames, self.origins(track)))
-        return Tracks(self.topology, self.channels, self.is_complete, *tables, None, None)
+        return Tracks(
+            self.topology,
+            self.channels,
+            self.is_complete,
+            send(read, self.device),
+            send(first, self.device),
+            send(frames, self.device),
+            send(self.origins(track), self.device),
+            None,
+            None,
+        )
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
