@@ -64,7 +64,8 @@ class StepGraphs:
     """Runs a step: the first times as it is, then by a CUDA graph of it.
 
     step: what it reads and writes stays at its address; nothing of it is decided on the host but by
-    the key. is_optional: where it cannot be captured, warn and go on without.
+    the key, which seldom changes: one graph is kept. is_optional: where it cannot be captured, warn
+    and go on without.
     """
 
     def __init__(self, step: Step, device: torch.device, is_optional: bool) -> None:
@@ -103,12 +104,13 @@ class StepGraphs:
 
     def _capture(self, key: Hashable) -> bool:
         """Capture the step, which does not run it. Returns whether that could be done."""
+        self._captured.clear()  # of another key, whose memory this one needs
         graph = torch.cuda.CUDAGraph()
         try:
             with retain_results() as references, torch.cuda.graph(graph):
                 outputs = self._step()
         except torch.OutOfMemoryError:
-            raise
+            raise  # says which batch fits
         except RuntimeError as error:
             reason = f"A step cannot be captured as a CUDA graph ({str(error).splitlines()[0]})"
             if not self._is_optional:

@@ -150,6 +150,7 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         """By the first process; the others wait."""
+        self.trainer.check_finite()
         self._evaluated.add(self.step)
         if not isinstance(self.monitor, Monitor):
             return

@@ -207,6 +207,8 @@ class Trainer:
         """The smallest `accumulate` with which this step does not run out of memory, by trying;
         None: not even clip by clip. The weights stay as they are.
         """
+        if self.graphs is not None:
+            self.graphs.forget()
         each = len(range(self.config.batch)[self.parts[0]]) * len(self.parts)
         now = compute_schedules(step, self.config.steps, self.config.batch, self.config.optim)
         parts = len(self.parts)

@@ -13,7 +13,8 @@ from slim_fast.errors import UserError
 
 Memory = Literal["auto", "device", "host", "mapped"]
 Dtype = Literal["fp32", "fp16"]
-_SHARE = 0.5  # of the memory that is free, which clips may take by themselves
+# Of the memory that is free before a model is made, which clips may take by themselves.
+_GPU_SHARE, _HOST_SHARE = 0.25, 0.5
 _COPIED_ROWS = 1 << 16
 
 
@@ -27,8 +28,8 @@ def mapped_positions(cache: ClipCache) -> Tensor:
 def place_positions(cache: ClipCache, device: torch.device, memory: Memory, dtype: Dtype) -> Tensor:
     """The cache's positions (rows, V, C) where a run wants them.
 
-    memory: auto takes a GPU's memory, then the host's, while half of what is free has room, and
-    else the mapped file; on a CPU the mapped file, which the system keeps in memory while it can.
+    memory: auto takes a quarter of a GPU's free memory at most, then half of the host's, else the
+    mapped file; on a CPU the mapped file, which the system keeps in memory while it can.
     dtype: fp16 rounds to 11 bits; a mapped file is float32.
     Raises: UserError for float16 of a mapped file or of coordinates beyond its range, and where
     there is no room.
@@ -70,9 +71,9 @@ def place_positions(cache: ClipCache, device: torch.device, memory: Memory, dtyp
 def _choose(size: int, device: torch.device, dtype: Dtype) -> Memory:
     if device.type == "cpu":
         return "mapped" if dtype == "fp32" else "host"
-    if device.type == "cuda" and size <= _SHARE * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and size <= _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
-    return "host" if size <= _SHARE * _free_host_memory() else "mapped"
+    return "host" if size <= _HOST_SHARE * _free_host_memory() else "mapped"
 
 
 def _free_host_memory() -> int:

@@ -73,7 +73,7 @@ def test_coordinates_beyond_half_precision_are_refused(make_store, walker):
 
 def test_auto_takes_the_first_that_has_room(monkeypatch):
     gpu = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 200))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (200, 400))
     monkeypatch.setattr(memory, "_free_host_memory", lambda: 400)
     choose = [memory._choose(size, gpu, "fp32") for size in (50, 51, 200, 201)]
     assert choose == ["device", "host", "host", "mapped"]
