@@ -18,7 +18,15 @@ ENCODER, CHECKPOINTS = "encoder", "checkpoints"
 # A resumed run may differ from the one that was begun in these fields, in `steps` if they become
 # more, and in no other.
 FREE_FIELDS = (
-    *("out", "data", "data_memory", "device", "graph", "threads", "accumulate", "max_hours", "log"),
+    "out",
+    "data",
+    "data_memory",
+    "device",
+    "graph",
+    "threads",
+    "accumulate",
+    "max_hours",
+    "log",
 )
 
 

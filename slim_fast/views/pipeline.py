@@ -124,9 +124,13 @@ class ViewSampler:
         """
         config, device, batch = self.config, self.store.device, len(clip)
         part = part or slice(batch)
-        store, track, clip = self._choose_people(clip[part], step)
+        clip = clip[part]
         of_clip = RandomStream.of(self.seed, step, clip)
         of_batch = RandomStream.of(self.seed, step, _WHOLE_BATCH, device=device)
+        person = of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform()
+        store, track = self._read(self.store.tracks(clip, person))
+        if self.store.is_staged:
+            clip, of_clip = send(clip, device), RandomStream(send(of_clip.keys, device))
         frames = store.frames(track)
         view = torch.arange(2, device=device)
         stream = of_clip[:, None].fold_in(view)
@@ -162,16 +166,11 @@ class ViewSampler:
         groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
         return ViewBatch(groups, clip, step, self.max_masked(batch, len(clip)))
 
-    def _choose_people(self, clip: Tensor, step: int | Tensor) -> tuple[Tracks, Tensor, Tensor]:
-        """Tracks to read, which of them each clip's is, and the clips, all on the device."""
-        of_clip = RandomStream.of(self.seed, step, clip)
-        u = of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform()
-        track = self.store.tracks(clip, u)
+    def _read(self, track: Tensor) -> tuple[Tracks, Tensor]:
+        """Tracks on the device, and which of them each of the store's is."""
         if not self.store.is_staged:
-            return self.store, track, clip
-        device = self.store.device
-        staged = self.store.stage(track)
-        return staged, torch.arange(len(track), device=device), send(clip, device)
+            return self.store, track
+        return self.store.stage(track), torch.arange(len(track), device=self.store.device)
 
     def max_masked(self, clips: int, part: int | None = None) -> int:
         """The most tokens of the global views that a batch, or `part` of its clips, may have
