@@ -190,6 +190,7 @@ class _Store:
     """In a FrameStore's place, for a trainer whose views are made."""
 
     device, topology, channels = torch.device("cpu"), get_topology("ntu-25"), "xyz"
+    is_staged = False
 
     def __len__(self) -> int:
         return CLIPS

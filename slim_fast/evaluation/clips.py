@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
+from slim_fast.views.memory import mapped_positions
 from slim_fast.views.prepare import gather_people
-from slim_fast.views.store import mapped_positions
 
 
 def gather_clips(cache: ClipCache, clips: np.ndarray, position: Tensor, people: int) -> Tensor:

@@ -60,11 +60,15 @@ class Decoder(nn.Module):
         """Predictions (R, out) for the patch tokens numbered by `wanted` int64 (R,).
 
         visible: encoded tokens (K, D), which stand in the `rows` int64 (K,) of `whole`, the packing
-        of all tokens of one group of views.
+        of all tokens of one group of views; or those of all rows, and `rows` bool (K,) says which
+        of them stand there.
         """
         (sequences, times), prefix = whole.groups[0], whole.prefix
         visible = self.embed(visible).to(self.mask_token.dtype)
-        x = self.mask_token.expand(len(whole.time), -1).index_copy(0, rows, visible)
+        if rows.dtype == torch.bool:
+            x = torch.where(rows[:, None], visible, self.mask_token)
+        else:
+            x = self.mask_token.expand(len(whole.time), -1).index_copy(0, rows, visible)
         positions = F.pad(self.pos_embed.repeat(times, 1), (0, 0, prefix, 0))  # (prefix + T V, D)
         x = (x.unflatten(0, (sequences, -1)) + positions).flatten(0, 1)
         selection = whole.select([wanted])
@@ -93,7 +97,8 @@ class MaskedAutoencoder(Method):
     ) -> dict[str, Tensor]:
         """{"loss"} of the views of the first group, a scalar; other groups are not looked at."""
         group = views.groups[0]
-        return {"loss": self(group.clips.flatten(0, 1), group.mask.flatten(0, 1), part)}
+        most = views.max_masked if self.fixed_shapes else None
+        return {"loss": self(group.clips.flatten(0, 1), group.mask.flatten(0, 1), part, most)}
 
     def survey(self, parts: Sequence[ViewBatch], now: Schedules) -> list[Tensor] | list[None]:
         """The mean number of targets of a part, by which each divides: scalars."""
@@ -102,28 +107,44 @@ class MaskedAutoencoder(Method):
         counts = []
         for views in parts:
             group = views.groups[0]
-            known = self.targets(group.clips.flatten(0, 1))[1].flatten(0, 1)
-            masked, _ = masked_indices(group.mask.flatten(0, 1), None)
-            counts.append(known[masked].sum(dtype=torch.float32))
+            known = self.targets(group.clips.flatten(0, 1))[1]  # (N, T V, 8 C)
+            masked = group.mask.flatten(0, 1).flatten(1)[..., None]
+            counts.append((known & masked).sum(dtype=torch.float32))
         return [mean_of_parts(torch.stack(counts).sum(), len(parts), self.group)] * len(parts)
 
-    def forward(self, clips: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        clips: Tensor,
+        mask: Tensor,
+        count: Tensor | None = None,
+        most: int | None = None,
+    ) -> Tensor:
         """Mean squared error over the masked tokens of clips (N, T, V, C), a scalar.
 
         mask (N, T / 8, V) bool. Frames in which a joint is not detected do not count. count: how
-        many numbers the mean is over; None: as many as are predicted.
+        many numbers the mean is over; None: as many as are predicted. most: no less tokens than are
+        masked; then no size depends on the masks (`fixed_shapes`), and the encoder computes masked
+        tokens too, to which no other attends.
         """
-        masked, _ = masked_indices(mask, None)
-        predicted = self.predict(clips, mask, masked)
+        masked, real = masked_indices(mask, most)
+        predicted = self.predict(clips, mask, masked, real is not None)
         with step_part(LOSS):
             predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
             targets, known = (x.flatten(0, 1)[masked] for x in self.targets(clips))
+            known = known if real is None else known & real[:, None]
             count = known.sum().clamp_min(1) if count is None else count.clamp_min(1e-6)
             return ((predicted - targets).square() * known).sum() / count
 
-    def predict(self, clips: Tensor, mask: Tensor, masked: Tensor) -> Tensor:
+    def predict(
+        self, clips: Tensor, mask: Tensor, masked: Tensor, fixed_shapes: bool = False
+    ) -> Tensor:
         """Predictions (R, 8 C) for the masked tokens, numbered by `masked` int64 (R,)."""
         whole = self.encoder.pack([clips])
+        if fixed_shapes:
+            seen = whole.restrict_keys([mask], [False])
+            assert seen.visible is not None
+            visible, _ = self.encoder.encode_packed([clips], [mask], seen)
+            return self.decoder(visible, seen.visible, whole, masked)
         seen = whole.restrict_keys([mask], [True])
         rows = (
             torch.arange(len(whole.time), device=mask.device) if seen.index is None else seen.index

@@ -15,9 +15,15 @@ class Schedules(Protocol):
     """The values of a step that a method may follow, beside the optimiser's."""
 
     @property
-    def teacher_momentum(self) -> float: ...
+    def teacher_share(self) -> float | Tensor:
+        """How far the teacher goes towards the student, 1 - momentum."""
+
     @property
     def teacher_temperature(self) -> float: ...
+    @property
+    def teacher_sharpness(self) -> Tensor | None:
+        """What the temperature is divided by, where the device alone knows it; None: 1."""
+
     @property
     def prototypes_frozen(self) -> bool: ...
 
@@ -31,6 +37,12 @@ class Method(nn.Module, ABC):
     """The values of `Schedules` that it reads."""
     group: dist.ProcessGroup | None = None
     """The processes that each have as large a part of every batch; None: this one alone."""
+
+    fixed_shapes: bool | None = None
+    """Whether no tensor's size may depend on the masks. Then some tokens are computed in vain, and
+    the host reads nothing from views to updated weights, as a CUDA graph demands. None: on a GPU,
+    where it costs nearly nothing.
+    """
 
     @property
     def trained(self) -> nn.Module:

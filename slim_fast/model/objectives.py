@@ -19,12 +19,14 @@ def contrastive_loss(
     teacher_temp: float,
     potentials: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
+    sharpness: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of every student view with the teacher's other global views (paper's L_GLCL).
 
     student: CLS features per view group (B, n, D), the two global views first; teacher: (B, 2, D).
     The 2 global-global and 2 × locals local-global terms, each a mean over the batch, are averaged
-    over all terms (18 in the recipe). potentials, group: those of `prototype_loss`.
+    over all terms (18 in the recipe). potentials, group: those of `prototype_loss`; sharpness: of
+    `sharpen`.
     """
     batch = len(teacher)
     device = teacher.device
@@ -39,7 +41,7 @@ def contrastive_loss(
     return prototype_loss(
         head(torch.cat([group.flatten(0, 1) for group in student])),
         head.unit_prototypes(),
-        teacher_head(teacher.flatten(0, 1)),
+        sharpen(teacher_head(teacher.flatten(0, 1)), sharpness),
         teacher_head.unit_prototypes(),
         target=torch.cat(targets),
         weight=weight,
@@ -60,17 +62,18 @@ def masked_feature_loss(
     teacher_temp: float,
     potentials: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
+    sharpness: Tensor | None = None,
 ) -> Tensor:
     """Masked feature modelling: cross-entropy at the masked positions of the masked global views.
 
     student, teacher: (R, D) features of the same positions; weight (R,): 1 / (masked positions of
     the view) / (2 B); real (R,) bool: which rows count, None: all. potentials, group: those of
-    `prototype_loss`.
+    `prototype_loss`; sharpness: of `sharpen`.
     """
     return prototype_loss(
         head(student),
         head.unit_prototypes(),
-        teacher_head(teacher),
+        sharpen(teacher_head(teacher), sharpness),
         teacher_head.unit_prototypes(),
         weight=weight,
         valid=real,
@@ -79,6 +82,13 @@ def masked_feature_loss(
         potentials=potentials,
         group=group,
     )
+
+
+def sharpen(rows: Tensor, sharpness: Tensor | None) -> Tensor:
+    """The teacher's unit rows times a scalar on their device: a lower temperature by that factor,
+    which the host need not know. None: as they are.
+    """
+    return rows if sharpness is None else rows * sharpness
 
 
 def koleo(features: Tensor, nearest: Tensor | None = None) -> Tensor:

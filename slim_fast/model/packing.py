@@ -126,6 +126,8 @@ class SortedViews:
     orders: list[Tensor | None]
     """int64 (B * n,), which of the views in the given order each is; None: as given."""
     batch: int
+    fixed_shapes: bool = False
+    """Whether no token may be dropped, because the host would have to read how many."""
 
     def restore(self, features: Tensor, group: int) -> Tensor:
         """Features (B * n, D) of a group's views -> (B, n, D), in the given order."""
@@ -134,7 +136,9 @@ class SortedViews:
         return features.unflatten(0, (self.batch, -1))
 
 
-def sort_views(clips: Sequence[Tensor], masks: Sequence[Tensor], attention: str) -> SortedViews:
+def sort_views(
+    clips: Sequence[Tensor], masks: Sequence[Tensor], attention: str, fixed_shapes: bool = False
+) -> SortedViews:
     """Put views beside those that cost as much: kernels work on neighbouring sequences together.
 
     clips (B, n, w, V, C) and masks (B, n, w / 8, V) of each group, the global views first. These
@@ -142,7 +146,7 @@ def sort_views(clips: Sequence[Tensor], masks: Sequence[Tensor], attention: str)
     masked views only; local ones, where their masked tokens are dropped (attention "visible"), by
     how many are left.
     """
-    views = SortedViews([], [], [], len(masks[0]))
+    views = SortedViews([], [], [], len(masks[0]), fixed_shapes)
     for number, (x, mask) in enumerate(zip(clips, masks, strict=True)):
         x, mask = x.flatten(0, 1), mask.flatten(0, 1)
         cost = mask.flatten(1).sum(1)

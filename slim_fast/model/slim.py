@@ -25,6 +25,7 @@ from slim_fast.model.objectives import (
     koleo_of_part,
     masked_feature_loss,
     nearest_rows,
+    sharpen,
 )
 from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
 from slim_fast.model.parts import BatchPart, concatenate, gather_rows, rank_of
@@ -88,7 +89,8 @@ def encode(
     """Encode the first len(masks) groups of views, all in one packed pass (paper section 3.1)."""
     clips = views.clips[: len(masks)]
     # No loss reads the masked tokens of local views: attention to visible tokens drops them.
-    packed = encoder.pack(clips, masks, [number > 0 for number in range(len(clips))])
+    drop = [number > 0 and not views.fixed_shapes for number in range(len(clips))]
+    packed = encoder.pack(clips, masks, drop)
     chosen = [masked.indices if masked else None, *[None] * (len(clips) - 1)]
     selection = packed.select(chosen)
     features, _ = encoder.encode_packed(clips, masks, packed, selection)
@@ -127,7 +129,7 @@ class SLiM(Method):
         self, views: ViewBatch, now: Schedules, part: BatchPart | None = None
     ) -> dict[str, Tensor]:
         """See `forward`."""
-        return self(views, now.teacher_temperature, part=part)
+        return self(views, now.teacher_temperature, part=part, sharpness=now.teacher_sharpness)
 
     def before_update(self, now: Schedules) -> None:
         """Leave the prototypes as they are while they are frozen."""
@@ -137,7 +139,7 @@ class SLiM(Method):
 
     def after_update(self, now: Schedules) -> None:
         """Let the teacher follow the student."""
-        self.update_teacher(now.teacher_momentum)
+        self._follow(now.teacher_share)
 
     @torch.no_grad()
     def survey(self, parts: Sequence[ViewBatch], now: Schedules) -> list[BatchPart] | list[None]:
@@ -161,10 +163,12 @@ class SLiM(Method):
         if loss.contrastive:
             head = self.teacher.contrastive_head
             x = torch.cat([head(teacher.cls[0].flatten(0, 1)) for teacher in teachers])
+            x = sharpen(x, now.teacher_sharpness)
             contrastive = sinkhorn_potentials(x, head.unit_prototypes(), temperature, group=group)
         if loss.masked:
             head = self.teacher.masked_head
             x = torch.cat([head(teacher.patches) for teacher in teachers])
+            x = sharpen(x, now.teacher_sharpness)
             masked_ = sinkhorn_potentials(
                 *(x, head.unit_prototypes(), temperature), group=group, valid=concatenate(rows)
             )
@@ -181,16 +185,18 @@ class SLiM(Method):
         teacher_temp: float,
         fixed_shapes: bool | None = None,
         part: BatchPart | None = None,
+        sharpness: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """One batch of views to the scalars "contrastive", "masked", "koleo" and their sum "loss".
 
-        fixed_shapes: whether no tensor's size may depend on the masks, see `find_masked`.
+        fixed_shapes: in place of the attribute. sharpness: what teacher_temp is divided by,
+        see `sharpen`.
         """
         sorted_views, masked = self.arrange(views, fixed_shapes)
         student = self.encode_student(sorted_views, masked)
         teacher = self.encode_teacher(sorted_views, masked) if part is None else part.teacher
         with step_part(LOSS):
-            terms = self.compare(student, teacher, masked, teacher_temp, part)
+            terms = self.compare(student, teacher, masked, teacher_temp, part, sharpness)
             weighted = [getattr(self.config.loss, name) * term for name, term in terms.items()]
             return {"loss": torch.stack(weighted).sum(), **terms}
 
@@ -198,10 +204,13 @@ class SLiM(Method):
         self, views: ViewBatch, fixed_shapes: bool | None = None
     ) -> tuple[SortedViews, MaskedTokens | None]:
         """The views as they are encoded, and `find_masked` of them."""
+        if fixed_shapes is None:
+            fixed_shapes = self.fixed_shapes
         sorted_views = sort_views(
             [group.clips for group in views.groups],
             [group.mask for group in views.groups],
             self.config.encoder.attention,
+            bool(fixed_shapes),
         )
         return sorted_views, self.find_masked(sorted_views, views.max_masked, fixed_shapes)
 
@@ -210,10 +219,8 @@ class SLiM(Method):
     ) -> MaskedTokens | None:
         """The masked tokens of the global views; None without masked feature modelling.
 
-        fixed_shapes: take max_masked tokens, whatever the masks, some of them in vain. Then the
-        host reads nothing in forward and backward, so that a CUDA graph can capture both (with
-        `capturable` optimizer groups, the update too; making views reads). None: on a GPU, where
-        max_masked is known. Attention to visible tokens only reads their number all the same.
+        fixed_shapes: take max_masked tokens, whatever the masks, some of them in vain. None: on a
+        GPU, where max_masked is known.
         """
         if not self.config.loss.masked:
             return None
@@ -243,6 +250,7 @@ class SLiM(Method):
         masked: MaskedTokens | None,
         teacher_temp: float,
         part: BatchPart | None = None,
+        sharpness: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The terms of the objective that have a weight (paper section 3.4)."""
         terms: dict[str, Tensor] = {}
@@ -251,14 +259,14 @@ class SLiM(Method):
             heads = self.student.contrastive_head, self.teacher.contrastive_head
             terms["contrastive"] = contrastive_loss(
                 *(student.cls, teacher.cls[0], *heads, teacher_temp),
-                *(None if part is None else part.contrastive, group),
+                *(None if part is None else part.contrastive, group, sharpness),
             )
         if masked is not None:
             heads = self.student.masked_head, self.teacher.masked_head
             patches = (student.patches, teacher.patches)
             terms["masked"] = masked_feature_loss(
                 *(*patches, masked.weight, masked.is_masked, *heads, teacher_temp),
-                *(None if part is None else part.masked, group),
+                *(None if part is None else part.masked, group, sharpness),
             )
         if self.config.loss.koleo:
             terms["koleo"] = self.spread(student.cls[0], part)
@@ -281,9 +289,15 @@ class SLiM(Method):
         ]
         return torch.stack(terms).sum()
 
-    @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """teacher = momentum * teacher + (1 - momentum) * student, for every parameter."""
-        torch._foreach_lerp_(
-            list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum
-        )
+        self._follow(1 - momentum)
+
+    @torch.no_grad()
+    def _follow(self, share: float | Tensor) -> None:
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self.student.parameters())
+        if isinstance(share, Tensor):
+            torch._foreach_lerp_(teacher, student, [share] * len(teacher))
+        else:
+            torch._foreach_lerp_(teacher, student, share)

@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from slim_kernels.runtime.tensor_cache import cached_tensors
 from torch import Tensor
 
 from slim_fast.errors import UserError
@@ -33,11 +34,17 @@ def to_stream(clips: Tensor, stream: Stream, topology: Topology | int, dims: int
                 f"Bones need a skeleton, and of this encoder only its {topology} joints are known: "
                 "pass topology."
             )
-        parents = [joint if parent < 0 else parent for joint, parent in enumerate(topology.parents)]
-        other, sign = clips[..., parents, :], 1
+        other, sign = clips.index_select(-2, _parents(topology.parents, clips.device)), 1
     both = detected_joints(clips, dims) & detected_joints(other, dims)
     difference = torch.where(both[..., None], sign * (clips - other), 0)
     return torch.cat([difference[..., :dims], clips[..., dims:]], -1)
+
+
+@cached_tensors(16)
+def _parents(parents: tuple[int, ...], device: torch.device) -> Tensor:
+    """int64 (V,): each joint's parent, the root's itself."""
+    own = [joint if parent < 0 else parent for joint, parent in enumerate(parents)]
+    return torch.tensor(own, device=device)
 
 
 def parse_streams(text: str) -> tuple[Stream, ...]:

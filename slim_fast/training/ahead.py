@@ -13,9 +13,10 @@ from slim_fast.views.pipeline import ViewBatch
 class ViewsAhead:
     """Makes the views of a step when they are asked for or, on a GPU, when `prepare` says so.
 
-    Views are thousands of small kernels with numbers that the host reads, which leaves a GPU idle.
-    On a stream of their own they wait for no other kernel and take the place that the step's large
-    ones leave. What is made depends on the step alone, so that when it is made changes nothing.
+    Views are hundreds of small kernels, which leave a GPU idle; of a store that is not in its
+    memory, the host reads the clips. On a stream of their own they wait for no other kernel and
+    take the place that the step's large ones leave. What is made depends on the step alone, so that
+    when it is made changes nothing. A step that is one CUDA graph makes its views itself.
 
     make: the views of a step, in the parts that it is computed in.
     """

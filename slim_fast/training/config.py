@@ -125,6 +125,16 @@ class PretrainConfig:
     """"cpu", "cuda", "cuda:1", ...; auto: cuda when there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: autocast with fp32 master weights; auto: bf16 where the hardware has it natively."""
+    data_memory: Literal["auto", "device", "host", "mapped"] = "auto"
+    """Where the clips are: device memory, host memory (pinned for a GPU), or on disk, mapped into
+    memory, of which a step reads its own. auto: the first of them that has room.
+    """
+    data_dtype: Literal["fp32", "fp16"] = "fp32"
+    """How they are kept there. fp16 halves the memory and rounds coordinates to 11 bits."""
+    graph: Literal["auto", "on", "off"] = "auto"
+    """Launch a step as one CUDA graph. auto: where nothing is computed in vain for it, on one GPU
+    with the clips in its memory.
+    """
     threads: Count | None = None
     """CPU threads; none: all."""
     max_wait: Positive = 30.0

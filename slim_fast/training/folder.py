@@ -18,8 +18,8 @@ ENCODER, CHECKPOINTS = "encoder", "checkpoints"
 # A resumed run may differ from the one that was begun in these fields, in `steps` if they become
 # more, and in no other.
 FREE_FIELDS = (
-    *("out", "data", "device", "threads", "accumulate", "sharding", "fit_batch"),
-    *("max_wait", "max_hours", "log"),
+    *("out", "data", "data_memory", "device", "graph", "threads", "accumulate", "sharding"),
+    *("fit_batch", "max_wait", "max_hours", "log"),
 )
 
 

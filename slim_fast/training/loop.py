@@ -149,6 +149,7 @@ class TrainingLoop:
         return is_old or self._is_due(self.log.checkpoint_every)
 
     def _save(self) -> None:
+        self.trainer.check_finite()
         self._saved_step, self._saved_at = self.step, time.monotonic()
         state = self.trainer.state_dict()
         if not self.ranks.is_first:
@@ -164,6 +165,7 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         """By the first process; the others wait."""
+        self.trainer.check_finite()
         self._evaluated.add(self.step)
         encoder = self.trainer.gather_evaluated()
         if not isinstance(self.monitor, Monitor):
@@ -180,6 +182,7 @@ class TrainingLoop:
         self.monitor.restart_clock()
 
     def _record(self, values: dict[str, torch.Tensor], schedules: ScheduleValues) -> None:
+        self.trainer.check_finite()
         if not isinstance(self.monitor, Monitor):
             return
         numbers = {name: value.item() for name, value in values.items()}

@@ -31,13 +31,17 @@ def apply_schedules(optimizer: torch.optim.Optimizer, now: ScheduleValues) -> No
     for group in optimizer.param_groups:
         group["lr"] = now.learning_rate * group["lr_scale"]
         group["weight_decay"] = now.weight_decay if group["decayed"] else 0.0
+        group["capturable"] = False
 
 
 def clip_gradients(trained: nn.Module, limit: float) -> torch.Tensor:
     """Clip the gradient norm of encoder, heads, ..., each on its own; returns the norms before,
     of sharded gradients those of all processes.
     """
-    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in trained.children()]
-    device = next(trained.parameters()).device  # a part without gradients gives its zero on the CPU
-    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
-    return torch.stack([norm.to(device) for norm in whole])
+    zero = torch.zeros((), device=next(trained.parameters()).device)  # of a part without gradients
+    norms = []
+    for part in trained.children():
+        moved = [p for p in part.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(moved, limit) if moved else zero
+        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return torch.stack(norms)

@@ -107,7 +107,12 @@ def _pretrain(
         return summary
     cache = ranks.after_first(lambda: open_data(config, folder))
     store = FrameStore(
-        cache, select_training_clips(cache, config.split), device, people=config.views.people
+        cache,
+        select_training_clips(cache, config.split),
+        device,
+        config.data_memory,
+        config.data_dtype,
+        config.views.people,
     )
     if config.fit_batch and fitted is None:
         config.batch = find_fitting_batch(config, store, ranks)

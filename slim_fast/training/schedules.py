@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from slim_fast.training.config import OptimConfig
 
@@ -20,6 +21,14 @@ class ScheduleValues:
     teacher_momentum: float
     teacher_temperature: float
     prototypes_frozen: bool
+
+    teacher_sharpness: ClassVar[None] = None
+    """The temperature is known as it is."""
+
+    @property
+    def teacher_share(self) -> float:
+        """How far the teacher goes towards the student."""
+        return 1 - self.teacher_momentum
 
 
 def compute_schedules(step: int, steps: int, batch: int, config: OptimConfig) -> ScheduleValues:

@@ -17,7 +17,9 @@ from slim_fast.model.ranges import BACKWARD, DATA, FORWARD, OPTIMIZER, step_part
 from slim_fast.model.slim import SLiM
 from slim_fast.training.ahead import ViewsAhead
 from slim_fast.training.config import PretrainConfig
+from slim_fast.training.graph import StepGraphs, captures_steps
 from slim_fast.training.machine import choose_dtype
+from slim_fast.training.moving import MovingValues
 from slim_fast.training.optimizer import apply_schedules, build_optimizer, clip_gradients
 from slim_fast.training.order import ClipOrder
 from slim_fast.training.ranks import Ranks
@@ -32,7 +34,7 @@ from slim_fast.training.sharding import (
     shard_like,
 )
 from slim_fast.views.pipeline import ViewBatch, ViewSampler
-from slim_fast.views.store import FrameStore
+from slim_fast.views.store import FrameStore, send
 
 
 class NonFiniteLoss(UserError):
@@ -73,11 +75,22 @@ class Trainer:
 
     ranks: the processes that have a share of every batch each. A step's losses and weights are
     those of one process, but for the order of sums.
+    unwatched: whether the host reads nothing of a step, and learns with `check_finite` only
+    whether losses were finite; None: on a GPU, but for sharded weights.
     """
 
-    def __init__(self, config: PretrainConfig, store: FrameStore, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        config: PretrainConfig,
+        store: FrameStore,
+        ranks: Ranks | None = None,
+        unwatched: bool | None = None,
+    ):
         self.config, self.store, self.device = config, store, store.device
+        is_gpu = self.device.type == "cuda"
         self.ranks = ranks or Ranks()
+        if unwatched is None:  # updates of shards are the optimiser's alone
+            unwatched = is_gpu and (config.sharding == "ddp" or self.ranks.size == 1)
         self.parts = self.ranks.split(config.batch, config.accumulate)
         torch.manual_seed(config.seed)
         sizes = store.topology.num_joints, len(store.channels)
@@ -85,7 +98,7 @@ class Trainer:
         for module in self.model.modules():
             if isinstance(module, Encoder):
                 module.topology, module.channel_names = store.topology, store.channels
-        self.sampler = ViewSampler(store, config.views, config.seed)
+        self.sampler = ViewSampler(store, config.views, config.seed, unwatched)
         self.order = ClipOrder(len(store), config.batch, config.seed)
         self.views = ViewsAhead(self._make_views, self.device)
         self.dtype = choose_dtype(config.precision, self.device)
@@ -96,35 +109,97 @@ class Trainer:
         self.losses = distribute(self._alone, self.ranks, config.sharding)
         self.is_sharded = is_sharded(self.losses)
         self.optimizer = build_optimizer(self.model.trained, config.optim)
+        self._last: ScheduleValues | None = None
+        self.moving: MovingValues | None = None
+        if unwatched:
+            temperatures = config.optim.teacher_temperature
+            self.moving = MovingValues(self.optimizer, config.batch, temperatures, self.device)
+        self.graphs: StepGraphs | None = None
+        if captures_steps(config, self.device, self.ranks.size, store):
+            self.graphs = StepGraphs(self._advance_alone, self.device, config.graph == "auto")
+        if self.graphs or (unwatched and not is_gpu):
+            self.model.fixed_shapes = True
 
     def step(self, step: int) -> tuple[dict[str, torch.Tensor], ScheduleValues]:
-        """Train on batch number `step`; returns losses and gradient norm (scalars), and schedules.
+        """Train on batch number `step`; returns losses and gradient norm (scalars, which the next
+        step may overwrite), and schedules.
 
-        Raises: NonFiniteLoss, with the weights untouched by this step.
+        Raises: NonFiniteLoss, with the weights untouched by this step; where the host does not
+        watch, `check_finite` does.
         """
-        model, config = self.model, self.config
-        now = compute_schedules(step, config.steps, config.batch, config.optim)
+        config = self.config
+        now = self._last = compute_schedules(step, config.steps, config.batch, config.optim)
+        if self.moving is None:
+            return self._watched_step(step, now), now
+        self.moving.fill(step, now, self.order(step))
+        if self.graphs is not None:
+            return self.graphs(now.prototypes_frozen), now
+        with step_part(DATA):
+            parts = self.views(step)
+        values = self.advance(parts)
+        if step + 1 < config.steps:
+            self.views.prepare(step + 1)
+        return values, now
+
+    def _watched_step(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
+        model = self.model
         apply_schedules(self.optimizer, now)
-        losses = self.compute_gradients(step, now)
+        with step_part(DATA):
+            parts = self.views(step)
+        losses = self.compute_gradients(parts, now)
         with step_part(OPTIMIZER):
             model.before_update(now)
-            norms = clip_gradients(model.trained, config.optim.clip)
-        if step + 1 < config.steps:
+            norms = clip_gradients(model.trained, self.config.optim.clip)
+        if step + 1 < self.config.steps:
             self.views.prepare(step + 1)  # before the host waits for this step
         if not bool(torch.isfinite(losses["loss"] + norms.sum())):
             self.optimizer.zero_grad()
-            names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
-            raise NonFiniteLoss(step, [str(name) for name in names])
+            raise self._nonfinite(step)
         with step_part(OPTIMIZER):
             self.optimizer.step()
             self.optimizer.zero_grad()
             model.after_update(now)
-        return {**losses, "gradient_norm": norms[0]}, now
+        return {**losses, "gradient_norm": norms[0]}
 
-    def compute_gradients(self, step: int, now: ScheduleValues) -> dict[str, torch.Tensor]:
-        """Gradients of batch number `step` into the parameters; returns its losses."""
+    def advance(self, parts: list[ViewBatch]) -> dict[str, torch.Tensor]:
+        """One step on the views of a batch by what `moving` holds; the host reads nothing."""
+        model, moving = self.model, self.moving
+        assert moving is not None
+        losses = self.compute_gradients(parts, moving)
+        with step_part(OPTIMIZER):
+            model.before_update(moving)
+            norms = clip_gradients(model.trained, self.config.optim.clip)
+            moving.check(losses["loss"] + norms.sum())
+            moving.update()
+            self.optimizer.zero_grad()
+            model.after_update(moving)
+        return {**losses, "gradient_norm": norms[0]}
+
+    def _advance_alone(self) -> dict[str, torch.Tensor]:
+        """A step from the store to updated weights, by what `moving` holds."""
+        assert self.moving is not None
+        self.optimizer.zero_grad()  # of a capture that failed
+        clips, step = self.moving.clips, self.moving.step
         with step_part(DATA):
-            parts = self.views(step)
+            parts = [self.sampler(clips, step, part) for part in self.parts]
+        return self.advance(parts)
+
+    def check_finite(self) -> None:
+        """Wait for the steps so far. Raises: NonFiniteLoss of the first that was not finite, with
+        the weights from before it.
+        """
+        bad = None if self.moving is None else self.moving.read_first_bad()
+        if bad is not None:
+            raise self._nonfinite(bad)
+
+    def _nonfinite(self, step: int) -> NonFiniteLoss:
+        names = self.store.cache.names[self.store.clips[self.order(step).numpy()]]
+        return NonFiniteLoss(step, [str(name) for name in names])
+
+    def compute_gradients(
+        self, parts: list[ViewBatch], now: ScheduleValues | MovingValues
+    ) -> dict[str, torch.Tensor]:
+        """Gradients of the views of a batch into the parameters; returns its losses."""
         with step_part(FORWARD), self._autocast():
             surveyed = self._alone.survey(parts, now)
         values = []
@@ -151,6 +226,8 @@ class Trainer:
         """The smallest `accumulate` with which this step does not run out of memory, by trying;
         None: not even clip by clip. The weights stay as they are.
         """
+        if self.graphs is not None:
+            self.graphs.forget()
         each = len(range(self.config.batch)[self.parts[0]]) * len(self.parts)
         now = compute_schedules(step, self.config.steps, self.config.batch, self.config.optim)
         parts = len(self.parts)
@@ -158,7 +235,7 @@ class Trainer:
             parts = next(n for n in range(2 * parts, each + 1) if each % n == 0)
             self.parts = self.ranks.split(self.config.batch, parts)
             try:
-                self.compute_gradients(step, now)
+                self.compute_gradients(self._make_views(step), now)
             except torch.OutOfMemoryError:
                 continue
             finally:
@@ -167,7 +244,9 @@ class Trainer:
         return None
 
     def _make_views(self, step: int) -> list[ViewBatch]:
-        clips = self.order(step).to(self.device)
+        clips = self.order(step)
+        if not self.store.is_staged:
+            clips = send(clips, self.device)
         return [self.sampler(clips, step, part) for part in self.parts]
 
     def start_from(self, weights: Mapping[str, torch.Tensor], source: str) -> None:
@@ -186,11 +265,15 @@ class Trainer:
         """Everything that later steps depend on, besides the config; all processes call it
         together. Of sharded weights the first gets it, the same as if they were whole.
         """
+        if self.moving is not None and self._last is not None:
+            apply_schedules(self.optimizer, self._last)  # numbers, as every version reads them
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return gather(state, self.ranks.is_first) if self.is_sharded else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`, however the weights were held there."""
+        if self.graphs is not None:
+            self.graphs.forget()
         if not self.is_sharded:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])

@@ -62,6 +62,10 @@ class SkeletonAugmenter:
         root, paths = scaling_bases(topology)
         self._root, self._paths = root.to(device), paths.to(device)
         self._swap = torch.tensor(topology.mirror, device=device)
+        tilts = [config.turn if axis == self.up else config.tilt for axis in range(3)]
+        self._limit = torch.tensor(tilts, device=device)
+        self._sigma = torch.tensor(config.noise, device=device)
+        self._probability = torch.tensor(config.noise_probability, device=device)
 
     def joint_matrices(self, stream: RandomStream) -> tuple[Tensor, Tensor]:
         """What mirroring and scaling do to the joints.
@@ -84,10 +88,9 @@ class SkeletonAugmenter:
         within the image, by the tilt.
         """
         u = stream.fold_in(_ROTATE).uniform(4)
-        limit = torch.full((3,), self.config.tilt, device=u.device)
-        limit[self.up] = self.config.turn
         # about x, y, z
-        angle = torch.where(u[..., :1] < self.config.rotate, (2 * u[..., 1:] - 1) * limit, 0.0)
+        angle = (2 * u[..., 1:] - 1) * self._limit
+        angle = torch.where(u[..., :1] < self.config.rotate, angle, 0.0)
         if self.dims == 2:
             return axis_rotation(angle[..., 2], 2)[..., :2, :2]
         level = 3 - self.up  # the horizontal axis that is not x
@@ -125,15 +128,16 @@ class SkeletonAugmenter:
     def _is_mirrored(self, stream: RandomStream) -> Tensor:
         return stream.fold_in(_MIRROR).uniform() < self.config.mirror
 
-    def add_noise(self, views: Tensor, kind: Tensor, stream: RandomStream) -> Tensor:
+    def add_noise(
+        self, views: Tensor, kind: Tensor, stream: RandomStream, fixed_shapes: bool = False
+    ) -> Tensor:
         """Gaussian noise on the coordinates; second global views sometimes lose an axis.
 
         views (..., w, V, C); kind (...,) int64: 0 first global, 1 second global, 2 local; stream
-        keys (...,).
+        keys (...,). fixed_shapes: draw the noise of views without any, too, which gives the same.
         """
         device = views.device
-        sigma = torch.tensor(self.config.noise, device=device)[kind]
-        probability = torch.tensor(self.config.noise_probability, device=device)[kind]
+        sigma, probability = self._sigma[kind], self._probability[kind]
         noise_stream = stream.fold_in(_NOISE)
         noisy = noise_stream.fold_in(0).uniform() < probability
         u = stream.fold_in(_FLATTEN).uniform(2)
@@ -142,12 +146,16 @@ class SkeletonAugmenter:
         is_axis = torch.arange(views.shape[-1], device=device) == axis[..., None]
         keep = 1.0 - (flat[..., None] & is_axis).float()
         shape = (*views.shape[-3:-1], self.dims)
-        noise = noise_stream.fold_in(1)[noisy].normal(shape) * sigma[noisy][:, None, None, None]
         out = (views * keep[..., None, None, :]).contiguous()
+        keep = keep[..., None, None, : self.dims]
+        stream = noise_stream.fold_in(1)
+        if fixed_shapes:
+            sigma = torch.where(noisy, sigma, 0.0)[..., None, None, None]
+            out[..., : self.dims] += stream.normal(shape) * sigma * keep
+            return out
+        noise = stream[noisy].normal(shape) * sigma[noisy][:, None, None, None]
         coordinates = out.flatten(0, -4)[..., : self.dims]
-        coordinates.index_add_(
-            0, noisy.flatten().nonzero()[:, 0], noise * keep[noisy][:, None, None, : self.dims]
-        )
+        coordinates.index_add_(0, noisy.flatten().nonzero()[:, 0], noise * keep[noisy])
         return out
 
 

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from slim_kernels.tube_masks import tube_masks
 from torch import Tensor
 
 from slim_fast.limits import Positive, Share, check_interval
 from slim_fast.skeletons import Topology
 from slim_fast.views.random_stream import RandomStream
-
-PROPOSALS = 10
-_DRAWN_AHEAD = 8  # proposals whose random numbers are drawn at once: fewer, larger operations
 
 
 @dataclass
@@ -58,65 +56,29 @@ class TubeMasker:
         self._column_of_joint = torch.tensor(order).argsort().to(device)
 
     def __call__(
-        self, budget: Tensor, tokens: Tensor, min_area: Tensor, max_area: int, stream: RandomStream
+        self,
+        budget: Tensor,
+        tokens: Tensor,
+        min_area: Tensor,
+        max_area: int,
+        stream: RandomStream,
+        longest: int | None = None,
     ) -> Tensor:
-        """Masks of at most `budget` cells each.
-
-        A tube: a part, a run of 1..size joints of it (w wide), a target area uniform in [min_area,
-        min(budget left, max_area)], round(area / w) tokens of time clamped to 1..tokens. It is
-        taken when it adds cells, but not more than are left; after PROPOSALS refusals in a row the
-        mask stays as it is.
+        """Masks of at most `budget` cells each, see `slim_kernels.tube_masks`.
 
         Args:
             budget: (R,) int64 cells to mask.
             tokens: (R,) int64 temporal tokens of each view.
             min_area: (R,) int64.
             stream: (R,) keys.
+            longest: the most tokens of a view; None: it is read on the host.
 
-        Returns: (R, T, V) bool, T the most tokens of a view; no token past a view's own is masked.
+        Returns: (R, longest, V) bool; no token past a view's own is masked.
         """
-        device, v = budget.device, len(self._column_of_joint)
-        longest = int(tokens.max()) if len(tokens) else 0
-        time, column = torch.arange(longest, device=device), torch.arange(v, device=device)
-        # Columns are in the order of the parts, so that a run of joints is a run of columns, and
-        # numbers are floats: a mask is the product of two ranges, without indexing.
-        free = torch.ones(len(budget), longest, v, device=device)
-        rows = budget.nonzero()[:, 0]  # the masks still growing, and their state
-        grid, left, keys = free[rows], budget[rows].float(), stream[rows]
-        tokens, min_area = tokens[rows].float(), min_area[rows].float()
-        refusals, draws = torch.zeros_like(left), torch.empty(0)
-        proposal = 0
-        while len(rows):
-            if proposal % _DRAWN_AHEAD == 0:
-                draws = keys.fold_in(proposal).uniform(_DRAWN_AHEAD, 5)
-            u = draws[:, proposal % _DRAWN_AHEAD].unbind(-1)
-            size, base = self._parts[(u[0] * len(self._parts)).long()].unbind(-1)
-            width = (u[1] * size).floor_() + 1
-            first = (u[2] * (size - width + 1)).floor_() + base
-            area = torch.lerp(min_area, left.clamp_max(max_area), u[3])
-            height = (area / width).round_().clamp_min_(1).minimum(tokens)
-            start = (u[4] * (tokens - height + 1)).floor_()
-            during, joints = _within(time, start, height), _within(column, first, width)
-            taken = during[:, :, None] * joints[:, None] * grid  # (A, T, V)
-            added = taken.sum((1, 2))
-            accepted = (added > 0) & (added <= left)
-            grid = grid.addcmul(taken, accepted[:, None, None], value=-1)
-            left = left - added * accepted
-            refusals = torch.where(accepted, 0, refusals + 1)
-            going = (left > 0) & (refusals < PROPOSALS)
-            if not bool(going.all()):  # finished masks leave, so that late proposals cost little
-                free[rows[~going]] = grid[~going]
-                rows, grid, left, keys = rows[going], grid[going], left[going], keys[going]
-                tokens, min_area = tokens[going], min_area[going]
-                refusals, draws = refusals[going], draws[going]
-            proposal += 1
-        return (free == 0)[..., self._column_of_joint]
-
-
-def _within(position: Tensor, first: Tensor, count: Tensor) -> Tensor:
-    """(A, n) 1.0 where first <= `position` (n,) < first + count, both (A,)."""
-    offset = position - first[:, None]
-    return ((offset >= 0) & (offset < count[:, None])).float()
+        if longest is None:
+            longest = int(tokens.max()) if len(tokens) else 0
+        tables = self._parts, self._column_of_joint
+        return tube_masks(budget, tokens, min_area, stream.keys, *tables, max_area, longest)
 
 
 def scored_masks(scores: Tensor, budget: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from slim_fast.views.masks import (
     stratified_ratios,
 )
 from slim_fast.views.random_stream import RandomStream
-from slim_fast.views.store import FrameStore
+from slim_fast.views.store import FrameStore, send
+from slim_fast.views.tracks import Tracks
 from slim_fast.views.undetected import detected_joints, fill_undetected, interpolate
 
 PATCH_FRAMES = 8
@@ -89,35 +90,48 @@ class ViewBatch:
 
     groups: list[ViewGroup]
     clip: Tensor
-    step: int
+    step: int | Tensor
     max_masked: int | None = None
     """The most tokens of the global views that any masks of these settings cover; None: unknown."""
 
 
 class ViewSampler:
-    """Draws a batch of views as a pure function of (seed, step, clip numbers)."""
+    """Draws a batch of views as a pure function of (seed, step, clip numbers).
 
-    def __init__(self, store: FrameStore, config: ViewsConfig, seed: int) -> None:
+    fixed_shapes: whether no tensor's size may depend on what was drawn. Then more is computed in
+    vain, and the host reads nothing where tubes are masked by their Triton kernel, as a CUDA graph
+    demands. None: on a GPU. The views are the same.
+    """
+
+    def __init__(
+        self, store: FrameStore, config: ViewsConfig, seed: int, fixed_shapes: bool | None = None
+    ) -> None:
         self.store, self.config, self.seed = store, config, seed
         device = store.device
+        self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         self._augment = SkeletonAugmenter(store.topology, store.channels, config.augment, device)
         self._tubes = TubeMasker(store.topology, device)
         grid = config.window // PATCH_FRAMES * store.topology.num_joints
         self._max_tube_area = max(1, grid // 2)
 
-    def __call__(self, clip: Tensor, step: int, part: slice | None = None) -> ViewBatch:
-        """clip: int64 (B,) clip numbers of the store, on its device.
+    def __call__(self, clip: Tensor, step: int | Tensor, part: slice | None = None) -> ViewBatch:
+        """clip: int64 (B,) clip numbers, on the store's device, or the host if it `is_staged`.
+
+        step: a number, or int64 () where the clips are.
 
         part: of the batch, the clips whose views are wanted: those that the whole batch's would
         have.
         """
-        config, device, batch = self.config, clip.device, len(clip)
+        config, device, batch = self.config, self.store.device, len(clip)
         part = part or slice(batch)
         clip = clip[part]
         of_clip = RandomStream.of(self.seed, step, clip)
         of_batch = RandomStream.of(self.seed, step, _WHOLE_BATCH, device=device)
-        track = self.store.tracks(clip, of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform())
-        frames = self.store.frames(track)
+        person = of_clip.fold_in(_WHOLE_CLIP).fold_in(_PERSON).uniform()
+        store, track = self._read(self.store.tracks(clip, person))
+        if self.store.is_staged:
+            clip, of_clip = send(clip, device), RandomStream(send(of_clip.keys, device))
+        frames = store.frames(track)
         view = torch.arange(2, device=device)
         stream = of_clip[:, None].fold_in(view)
         # Crops lie within the clip; only one that is too short for them goes back and forth.
@@ -128,7 +142,7 @@ class ViewSampler:
         position = start[..., None] + window_positions(
             length, config.window, stream.fold_in(_WINDOW)
         )
-        views = [self._views(track, frames, position, view, stream)]
+        views = [self._views(store, track, frames, position, view, stream)]
         streams, ratios = [stream], [self._global_ratios(batch, of_batch)[part]]
         # local views lie between these
         first, last = position[..., 0].long(), position[..., -1].ceil().long()
@@ -141,7 +155,9 @@ class ViewSampler:
             )
             position = (first[:, anchor] + start)[..., None]
             position = position + window_positions(length, local.window, stream.fold_in(_WINDOW))
-            views.append(self._views(track, frames, position, torch.full_like(anchor, 2), stream))
+            views.append(
+                self._views(store, track, frames, position, torch.full_like(anchor, 2), stream)
+            )
             streams.append(stream)
             share = self._local_ratios(batch, len(anchor), of_batch.fold_in(number + 1))
             ratios.append(share[part])
@@ -149,6 +165,12 @@ class ViewSampler:
         masks = self._masks(views, ratios, streams)
         groups = [ViewGroup(v.shape[2], v, mask) for v, mask in zip(views, masks, strict=True)]
         return ViewBatch(groups, clip, step, self.max_masked(batch, len(clip)))
+
+    def _read(self, track: Tensor) -> tuple[Tracks, Tensor]:
+        """Tracks on the device, and which of them each of the store's is."""
+        if not self.store.is_staged:
+            return self.store, track
+        return self.store.stage(track), torch.arange(len(track), device=self.store.device)
 
     def max_masked(self, clips: int, part: int | None = None) -> int:
         """The most tokens of the global views that a batch, or `part` of its clips, may have
@@ -181,21 +203,31 @@ class ViewSampler:
         return ratios.view(clips, views)
 
     def _views(
-        self, track: Tensor, frames: Tensor, position: Tensor, kind: Tensor, stream: RandomStream
+        self,
+        store: Tracks,
+        track: Tensor,
+        frames: Tensor,
+        position: Tensor,
+        kind: Tensor,
+        stream: RandomStream,
     ) -> Tensor:
         """Gather, centre and augment: (B, n, w, V, C); undetected joints are zeros.
 
         track, frames (B,); position (B, n, w) in the extended clip; kind (n,), see `add_noise`;
         stream (B, n).
         """
-        store, augment = self.store, self._augment
-        views = gather_interpolated(store, track[:, None, None], position, frames[:, None, None])
+        augment = self._augment
+        views = gather_interpolated(
+            *(store, track[:, None, None], position, frames[:, None, None]), self.fixed_shapes
+        )
         detected = None
         if not store.is_complete:
             detected = detected_joints(views, augment.dims)
             views = fill_undetected(views, detected, store.topology)
         views = augment(views - store.origins(track)[:, None, None, None], stream.fold_in(_AUGMENT))
-        views = augment.add_noise(views, kind.expand(position.shape[:2]), stream.fold_in(_AUGMENT))
+        views = augment.add_noise(
+            *(views, kind.expand(position.shape[:2]), stream.fold_in(_AUGMENT)), self.fixed_shapes
+        )
         if detected is None:
             return views
         return views * augment.mirrored(detected, stream.fold_in(_AUGMENT))[..., None]
@@ -213,7 +245,9 @@ class ViewSampler:
         if config.kind == "tube":
             temporal = torch.cat([torch.full_like(budget, t) for _, t, budget, _ in groups])
             stream, largest = RandomStream(torch.cat(keys)), self._max_tube_area
-            grids = self._tubes(torch.cat(budgets), temporal, temporal, largest, stream)
+            grids = self._tubes(
+                *(torch.cat(budgets), temporal, temporal, largest, stream), max(tokens)
+            )
             masks = list(grids.split([len(budget) for budget in budgets]))
         elif config.kind == "random":
             masks = [random_masks(budget, t, joints, stream) for _, t, budget, stream in groups]
@@ -225,13 +259,16 @@ class ViewSampler:
 
 
 def gather_interpolated(
-    store: FrameStore, track: Tensor, position: Tensor, frames: Tensor
+    store: Tracks, track: Tensor, position: Tensor, frames: Tensor, always: bool = False
 ) -> Tensor:
-    """Frames at fractional positions of ping-pong extended tracks: (..., w) -> (..., w, V, C)."""
+    """Frames at fractional positions of ping-pong extended tracks: (..., w) -> (..., w, V, C).
+
+    always: do not look whether any position lies between two frames.
+    """
     below = position.long()
     weight = position - below
     lower = store.gather(track, ping_pong_index(below, frames))
-    if not bool(weight.any()):
+    if not (always or bool(weight.any())):
         return lower
     upper, weight = store.gather(track, ping_pong_index(below + 1, frames)), weight[..., None, None]
     if store.is_complete:

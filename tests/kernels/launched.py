@@ -19,6 +19,7 @@ from slim_kernels.prototype_loss import triton as prototype_loss
 from slim_kernels.prototype_loss import triton_inputs
 from slim_kernels.runtime import launch
 from slim_kernels.runtime.launch import COMPILED_WITH
+from slim_kernels.tube_masks.triton import tube_masks
 from torch import Tensor
 from triton import knobs
 from triton.runtime import driver
@@ -66,6 +67,9 @@ def run_ops() -> None:
             feed_forward.norm_swiglu(x, *norm, w12, biases[0], w3, biases[1], 1e-6).sum().backward()
             for masked, indexed in itertools.product(both, both):
                 embed(stream, masked, indexed).sum().backward()
+    whole, parts = torch.ones(ROWS, dtype=torch.int64), torch.ones(5, 2)
+    for joints in (25, 1017):
+        tube_masks(*[whole] * 4, parts, torch.arange(joints), 9, 8)
     rows, prototypes, target = draw(ROWS, WIDTH), draw(64, WIDTH), torch.zeros(ROWS, 1).long()
     for valid, place, budget in itertools.product(
         (None, torch.ones(ROWS, dtype=torch.bool)), (None, target), (0, 1 << 20)

@@ -129,7 +129,11 @@ def tiny_config(arguments: Callable[..., list[str]]) -> Callable[..., PretrainCo
 def tiny_trainer(
     tiny_config: Callable[..., PretrainConfig], cache_path: Path
 ) -> Callable[..., Trainer]:
-    return lambda **changes: Trainer(tiny_config(**changes), FrameStore(ClipCache.open(cache_path)))
+    def make(unwatched: bool | None = None, **changes: Any) -> Trainer:
+        store = FrameStore(ClipCache.open(cache_path))
+        return Trainer(tiny_config(**changes), store, unwatched=unwatched)
+
+    return make
 
 
 @pytest.fixture

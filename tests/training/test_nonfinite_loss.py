@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from slim_fast.data.clips import Clip
+from slim_fast.model.slim import SLiM
 from slim_fast.training.trainer import Trainer
 
 Refused = Callable[..., str]
@@ -101,3 +102,41 @@ def test_non_finite_step_leaves_the_weights(
         fresh.step(step)
     trainer.step(2)
     assert same(trainer.state_dict(), fresh.state_dict())
+
+
+def test_a_run_that_does_not_watch_its_steps_saves_nothing_bad(
+    run: Callable[..., int],
+    refused: Refused,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Callable[[Path], dict[str, Any]],
+    same: Callable[[Any, Any], bool],
+) -> None:
+    """As on a GPU: whether the losses were finite is read before metrics and checkpoints."""
+    often = {"log.metrics_every": 8, "log.checkpoint_every": 3, "log.knn_every": 8}
+    watched = Trainer.__init__
+
+    def unwatched(self: Trainer, config: Any, store: Any, ranks: Any = None) -> None:
+        watched(self, config, store, ranks, unwatched=True)
+
+    monkeypatch.setattr(Trainer, "__init__", unwatched)
+    losses = SLiM.losses
+
+    def poisoned(self: SLiM, views: Any, *others: Any) -> Any:
+        values = losses(self, views, *others)
+        factor = torch.where(torch.as_tensor(views.step) == 4, torch.nan, 1.0)
+        return {**values, "loss": values["loss"] * factor}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SLiM, "losses", poisoned)
+        sentence = refused(**often)
+    assert "at step 4" in sentence
+    assert str(tmp_path / "run" / "nonfinite-step-4.txt") in sentence
+    saved = tmp_path / "run" / "checkpoints" / "step-00000003.pt"
+    assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == [saved]
+    assert not (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert run(**often) == 0
+    assert run(out=tmp_path / "whole", **often) == 0
+    ours, theirs = (outcome(tmp_path / name) for name in ("run", "whole"))
+    assert same(ours["state"], theirs["state"])
+    assert ours["encoder"] == theirs["encoder"]

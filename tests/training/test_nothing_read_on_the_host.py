@@ -1,11 +1,12 @@
-"""A training step with fixed shapes reads no tensor on the host, which a CUDA graph demands.
+"""From the cache to updated weights a step reads no tensor on the host, which a CUDA graph demands.
 
 Run with tensors that hold no data: whatever wants to know a value, or a size that depends on one,
 raises.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,14 +18,17 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from slim_fast.model import slim
-from slim_fast.model.encoder import EncoderConfig
-from slim_fast.model.heads import HeadConfig
-from slim_fast.model.slim import ModelConfig, Network, SLiM
-from slim_fast.training.config import OptimConfig
-from slim_fast.training.optimizer import build_optimizer, clip_gradients
-from slim_fast.views.pipeline import ViewBatch, ViewGroup
+from slim_fast.data import ClipCache
+from slim_fast.model import slim, streams
+from slim_fast.model.slim import Network
+from slim_fast.training.optimizer import clip_gradients
+from slim_fast.training.schedules import compute_schedules
+from slim_fast.training.trainer import Trainer
+from slim_fast.views.pipeline import ViewSampler
+from slim_fast.views.store import FrameStore
+from tests.training.test_mae import MAE
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 from slim_kernels.attention import triton as attention_triton
@@ -33,17 +37,21 @@ from slim_kernels.feed_forward import triton as swiglu_triton
 from slim_kernels.linear import triton as linear_triton
 from slim_kernels.prototype_loss import triton as prototype_triton
 from slim_kernels.prototype_loss import triton_inputs, triton_passes
-from slim_kernels.runtime import arguments, triton_layer_norm
+from slim_kernels.runtime import arguments, tensor_cache, triton_layer_norm
 
-CONFIG = ModelConfig(EncoderConfig(width=32, depth=2, heads=2, registers=2), HeadConfig(16, 8, 20))
-
-
-def views() -> ViewBatch:
-    groups = [
-        ViewGroup(w, torch.randn(3, n, w, 5, 3), torch.rand(3, n, w // 8, 5) < 0.5)
-        for w, n in ((32, 2), (16, 2), (8, 1))
-    ]
-    return ViewBatch(groups, torch.arange(3), 0, max_masked=70)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "no local views": {"views__local": []},
+    "visible": {"model__encoder__attention": "visible"},
+    "visible, no local views": {"model__encoder__attention": "visible", "views__local": []},
+    "parts": {"accumulate": 2},
+    "random masks": {"views__mask__kind": "random"},
+    "motion": {"views__mask__kind": "motion", "model__encoder__stream": "motion"},
+    "one term": {"model__loss__masked": 0.0, "model__loss__koleo": 0.0},
+    "bones": {"model__encoder__stream": "bone"},
+    "mae": MAE,
+    "mae in parts": MAE | {"accumulate": 2},
+}
 
 
 @pytest.fixture
@@ -52,31 +60,85 @@ def like_a_gpu(monkeypatch):
     monkeypatch.setenv("SLIM_KERNELS", "triton")
     # redraws by what it drew
     monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, std: tensor)
-    # would copy the tracer as well
-    monkeypatch.setattr(slim.copy, "deepcopy", lambda network: Network(CONFIG, 5, 3))
     for module in (arguments, sys.modules["slim_kernels.embed_tokens"]):
         monkeypatch.setattr(module, "contents_checked", lambda x: False)
 
 
-def step(model: SLiM, optimizer: torch.optim.Optimizer, batch: ViewBatch, fixed: bool) -> None:
-    model(batch, 0.05, fixed_shapes=fixed)["loss"].backward()
-    clip_gradients(model.student, 3.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    model.update_teacher(0.99)
+@pytest.fixture
+def dataless_trainer(like_a_gpu, tiny_config, cache_path, monkeypatch):
+    """Makes a trainer on clips and weights that hold no data."""
+
+    def make(mode: FakeTensorMode, fixed: bool = True, **changes: Any) -> Trainer:
+        config = tiny_config(**changes)
+        # would copy the tracer as well
+        monkeypatch.setattr(slim.copy, "deepcopy", lambda _: Network(config.model, 5, 3))
+        # they are there
+        monkeypatch.setattr(torch.nn.Module, "to", lambda module, device: module)
+        store = FrameStore(ClipCache.open(cache_path))
+        with mode:
+            for name, value in vars(store).items():
+                if isinstance(value, torch.Tensor):
+                    setattr(store, name, mode.from_tensor(value))
+            trainer = Trainer(config, store, unwatched=True)
+        trainer.model.fixed_shapes = fixed
+        return trainer
+
+    return make
 
 
-def test_a_step_with_fixed_shapes_asks_for_no_value(like_a_gpu):
-    with FakeTensorMode():
-        model = SLiM(CONFIG, 5, 3)
-        step(model, build_optimizer(model.student, OptimConfig()), views(), True)
+@contextmanager
+def no_host_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither does a tensor become the host's, nor do the host's numbers become one."""
+    with monkeypatch.context() as patch:
+        for method in ("tolist", "numpy", "cpu", "item", "__bool__", "__int__", "__float__"):
+            patch.setattr(torch.Tensor, method, _refuse)
+        for function in ("tensor", "as_tensor", "from_numpy"):
+            patch.setattr(torch, function, _refuse)
+        yield
 
 
-def test_this_would_notice(like_a_gpu):
-    with FakeTensorMode():
-        model = SLiM(CONFIG, 5, 3)
-        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
-            step(model, build_optimizer(model.student, OptimConfig()), views(), False)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_from_the_cache_to_updated_weights_nothing_is_read(variant, dataless_trainer, monkeypatch):
+    mode = FakeTensorMode()
+    trainer = dataless_trainer(mode, **VARIANTS[variant])
+    # made once and kept, but not under a tracer
+    monkeypatch.setattr(streams, "_parents", lambda parents, device: torch.arange(len(parents)))
+    with mode, _NothingRead():
+        for frozen in (True, False):
+            trainer.moving.prototypes_frozen = frozen
+            with no_host_numbers(monkeypatch):
+                values = trainer._advance_alone()
+            assert values["loss"].shape == values["gradient_norm"].shape == ()
+    moved = [p for p in trainer.model.trained.parameters() if p in trainer.optimizer.state]
+    assert moved
+
+
+@pytest.mark.parametrize("variant", ["visible", "mae"])
+def test_this_would_notice_tokens_that_are_dropped(variant, dataless_trainer):
+    mode = FakeTensorMode()
+    trainer = dataless_trainer(mode, fixed=False, **VARIANTS[variant])
+    with mode, pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+        trainer._advance_alone()
+
+
+@pytest.mark.parametrize("what", ["views", "noise", "the watched step"])
+def test_this_would_notice_what_the_ordinary_step_reads(what, dataless_trainer):
+    mode = FakeTensorMode()
+    trainer = dataless_trainer(mode)
+    trainer.sampler.fixed_shapes = what == "the watched step"
+    if what == "noise":
+        trainer.sampler._views = partial(noise_alone, trainer.sampler)
+    run = trainer._advance_alone
+    if what == "the watched step":
+        now = compute_schedules(0, 8, 4, trainer.config.optim)
+        run = partial(trainer._watched_step, 0, now)
+    with mode, pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+        run()
+
+
+def noise_alone(sampler: ViewSampler, track: Any, _: Any, position: Any, kind: Any, stream: Any):
+    views = torch.zeros(*position.shape, 5, 3)
+    return sampler._augment.add_noise(views, kind.expand(position.shape[:2]), stream)
 
 
 class _NothingRead(TorchDispatchMode):
@@ -180,3 +242,43 @@ def test_the_watch_would_notice():
         bool(torch.ones(2).sum() > 0)
     with pytest.raises(AssertionError, match="reads a tensor"), _NothingRead():
         torch.ones(2)[torch.ones(2).bool()]
+
+
+class _OneDevice(TorchDispatchMode):
+    """Notes operations that take tensors of two devices, or take one to another device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixed: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
+        if len({x.device for x in tensors}) > 1:
+            self.mixed.append(str(func))
+        return out
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_is_made_on_the_host_and_sent(
+    variant, like_a_gpu, tiny_config, cache_path, monkeypatch
+):
+    """The meta device stands in for CUDA."""
+    store = FrameStore(ClipCache.open(cache_path))
+    store.device = torch.device("meta")
+    for name, value in vars(store).items():
+        if isinstance(value, torch.Tensor):
+            setattr(store, name, value.to("meta"))
+    trainer = Trainer(tiny_config(**VARIANTS[variant]), store, unwatched=True)
+    moving = trainer.moving
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    # what is kept from step to step is sent in the first
+    monkeypatch.setattr(tensor_cache, "_get_current_dispatch_mode", lambda: None)
+    for _ in range(2):
+        with _OneDevice() as noted:
+            parts = [trainer.sampler(moving.clips, moving.step, part) for part in trainer.parts]
+            losses = trainer.compute_gradients(parts, moving)
+            norms = clip_gradients(trainer.model.trained, 3.0)
+            moving.check(losses["loss"] + norms.sum())
+            trainer.model.after_update(moving)
+    assert noted.mixed == []

@@ -107,7 +107,7 @@ def test_gather_broadcasts(make_store, walker):
 
 
 def test_positions_on_disk_serve_the_same_frames(make_store, walker):
-    mapped = make_store([walker(40)], resident_bytes=0)
+    mapped = make_store([walker(40)], memory="mapped")
     assert np.array_equal(everything(mapped, 0, 0.0), walker(40)[..., 0])
 
 

@@ -26,6 +26,7 @@ OPS = (
     "prototype_loss.triton_kernels",
     "prototype_loss.triton_sweeps",
     "runtime.triton_layer_norm",
+    "tube_masks.triton_kernels",
 )
 KERNELS: dict[str, KernelSpec] = {
     name: spec
@@ -88,7 +89,7 @@ class Case:
             f"{name}={value}" for name, value in self.constants.items() if name != "PRECISION"
         )
         stream = self.pointer(
-            next(n for n in ("residual", "x", "qkv", "values", "logits") if n in self.types)
+            next(n for n in ("residual", "x", "qkv", "values", "logits", "keys") if n in self.types)
         )
         constants += " wide" * self.wide
         return (

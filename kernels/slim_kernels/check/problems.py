@@ -24,6 +24,8 @@ from slim_kernels.feed_forward.reference import norm_swiglu as norm_swiglu_refer
 from slim_kernels.linear import norm_linear_and_stream
 from slim_kernels.linear import reference as linear_reference
 from slim_kernels.prototype_loss.reference import prototype_loss as prototype_reference
+from slim_kernels.tube_masks import tube_masks
+from slim_kernels.tube_masks.reference import reference as tube_reference
 
 EPS = 1e-6
 # buckets of one token, and of lengths at the edges of tiles and of what one launch takes
@@ -71,6 +73,8 @@ def problems(every: bool) -> Iterator[Problem]:
         for budget in (0, 1 << 30):
             yield _prototype_loss(33, 33, width, 130, 0, budget)
             yield _prototype_loss(70, 40, width, 65, 2, budget)
+    for part, times in ((5, 8), (25, 17)):
+        yield _tube_masks(part, times)
 
 
 def _attention(head: int, buckets: tuple[tuple[int, ...], ...], with_visible: bool) -> Problem:
@@ -194,4 +198,22 @@ def _prototype_loss(
             for rows in (students, prototypes, teachers, prototypes)
         ],
         constants=frozenset({2, 3}),
+    )
+
+
+def _tube_masks(part: int, times: int) -> Problem:
+    """Numbers that are masked, so that the masks must agree."""
+    rows, joints = 6, 5 * part
+    tokens = torch.tensor([times, times // 2, times]).repeat(2)
+    budget = (tokens * joints * torch.tensor([0, 0.5, 0.6, 0.7, 0.8, 0.9])).long()
+    sizes = torch.full((5,), float(part))
+    tables = torch.stack([sizes, sizes.cumsum(0) - sizes], 1), torch.randperm(joints)
+    keys = torch.randint(-(2**63), 2**63 - 1, (rows,))
+    arguments = (budget, tokens, tokens, keys, *tables, times * joints // 2, times)
+    return Problem(
+        "tube_masks",
+        f"{rows} masks of {times} x {joints}",
+        lambda x: x * tube_masks(*arguments),
+        lambda x: x * tube_reference(*arguments),
+        [torch.randn(rows, times, joints, dtype=torch.float64)],
     )

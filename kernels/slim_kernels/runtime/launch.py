@@ -28,9 +28,9 @@ _SHORT = ((32, 32), (32, 32, 2, 1))
 _WHOLE = (_SHORT, ((64, 32), (64, 64, 4, 1)), ((128, 32), (64, 128, 4, 2)))
 _NVIDIA = (80, 90, 100)
 _HEADS_BY_64 = ((1024, 64), (32, 32, 4, 2))
-# kernel -> architecture -> options; limits are (longest sequence, head size) for attention, else
-# (width,). 86 stands for every later device without an entry of its own (8.6, 8.9 and 12.x have
-# 99 KB of shared memory), gfx942 for all of AMD's (64 KB).
+# kernel -> architecture -> options; limits are (longest sequence, head size) for attention,
+# (cells,) for masks, else (width,). 86 stands for every later device without an entry of its own
+# (8.6, 8.9 and 12.x have 99 KB of shared memory), gfx942 for all of AMD's (64 KB).
 LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     "attention_forward_whole": {
         80: _options("BM BN", *_WHOLE),
@@ -138,6 +138,9 @@ LAUNCHES: dict[str, dict[Architecture, list[Option]]] = {
     "lse_of_columns": {version: _options("BM BN", ((), (8, 1024, 4, 1))) for version in _NVIDIA},
     "lse_of_rows": {version: _options("BM BN", ((), (8, 1024, 8, 1))) for version in _NVIDIA},
     "probabilities": {version: _options("BM BN", ((), (8, 1024, 8, 1))) for version in _NVIDIA},
+    "tube_masks": {
+        version: _options("", ((256,), (1, 1)), ((8192,), (8, 1))) for version in _NVIDIA
+    },
 }
 
 for _by_architecture in LAUNCHES.values():
