@@ -18,6 +18,7 @@ from slim_kernels.cost.problems import (
     embed_problem,
     prototype_problem,
     row_problem,
+    tube_problem,
 )
 from slim_kernels.cost.table import predict_pass
 from slim_kernels.prototype_loss.triton_stored import stored_bytes
@@ -79,6 +80,9 @@ def _problems(
         )
         kinds = kinds if visible is None else kept
         yield (op, kinds), attention_problem(kinds, samples), 1.0
+    elif op == "tube_masks":
+        shape = operation.results[0].shape
+        yield (op, *shape[1:]), tube_problem(*shape), 1.0
     elif op == "embed_tokens":  # in proportion to its tokens
         tokens = (first if which == "backward" else operation.results[0]).shape[0]
         yield op, embed_problem(BATCH), tokens / TOKENS

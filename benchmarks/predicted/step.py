@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -97,8 +96,9 @@ def record_step(views: ViewBatch, attention: Attention) -> list[Operation]:
         trainer = _build_trainer(views, attention)
         model: Any = trainer.model
         _begin(trainer.optimizer)
-        # as on a GPU
-        model.forward = partial(model.forward, fixed_shapes=True)
+        # as on a GPU: so many tokens as may be masked, and hidden ones of local views are dropped
+        find = model.find_masked
+        model.find_masked = lambda sorted_views, most, _: find(sorted_views, most, True)
         wrapped = (
             (model, "losses", "order and masks"),
             (model, "encode_student", "student"),

@@ -19,6 +19,7 @@ from benchmarks.records.headline import headline_table
 from benchmarks.records.machine import describe_machine
 from benchmarks.records.predictions import load_predictions, prediction_tables
 from benchmarks.records.protocols import (
+    ablation_tables,
     protocol_tables,
     settings_tables,
     shipped_table,
@@ -85,6 +86,7 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "attention": attention_table(results / "attention"),
         "flops": flops.summary(),
         "protocols": protocol_tables(results / "protocols"),
+        "ablations": ablation_tables(results / "ablations"),
         "settings": settings_tables(results / "settings"),
         "shipped": shipped_table(results / "shipped"),
         "streams": streams_table(results / "streams"),

@@ -1,6 +1,7 @@
 """What `benchmarks.protocols` put on record, as tables: results/protocols/*.json; trials of
 settings, results/settings/*.json; and what `slim-fast evaluate` found of the shipped encoders,
-results/shipped/*.json, of streams, results/streams/*.json, and parts, results/parts/*.json.
+results/shipped/*.json, of streams, results/streams/*.json, and parts, results/parts/*.json; and
+the table.json of `slim-fast ablate`, results/ablations/*.json.
 """
 
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from benchmarks.markdown import markdown_table
 from benchmarks.records.accuracies import load_summaries
+from slim_fast.ablation.table import format_page
 from slim_fast.evaluation.protocols.results import format_cell
 from slim_fast.evaluation.protocols.task import SOURCES
 
@@ -88,6 +90,11 @@ def settings_tables(folder: Path) -> str:
         command = f"```sh\n{trial['command']}\n```"
         parts.append(f"**{trial['title']}.** {about}{trial['commit']}.\n\n{command}\n\n{table}")
     return "\n\n".join(parts)
+
+
+def ablation_tables(folder: Path) -> str:
+    """Markdown: the pages of ablations; "" without ablations."""
+    return "\n\n".join(f"##{format_page(record).rstrip()}" for _, record in load_summaries(folder))
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

@@ -12,7 +12,7 @@ ABLATIONS = {
         "cl": ("cl", "contrastive, global views only"),
         "glcl": ("glcl", "global–local contrastive"),
         "mfm": ("mfm", "masked feature modelling"),
-        "both": ("both", "both: SLiM"),
+        "both": ("both", "SLiM"),
     },
     "masking": {
         "random": ("mask-random", "single tokens at random"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import slim_kernels
 from slim_kernels.linear import norm_linear_and_stream
+from slim_kernels.tube_masks import tube_masks as make_tube_masks
 
 WIDTH, HEADS, HIDDEN, PROTOTYPES = 256, 8, 688, 65_536
 JOINTS, PREFIX, PATCH = 25, 5, 8
@@ -115,6 +116,21 @@ def embed_tokens(samples: int, programs: int = 0) -> Run:
         for shape in ((WIDTH, 3, PATCH), (WIDTH,), (WIDTH,), (JOINTS, WIDTH), (PREFIX, WIDTH))
     ]
     return (lambda: slim_kernels.embed_tokens(clips, masks, *parameters)), parameters
+
+
+def tube_masks(times: int, joints: int) -> Callable[[int], Run]:
+    """Masks that hide 50 to 90 % of their cells, of a skeleton of five equal parts."""
+
+    def build(rows: int) -> Run:
+        tokens = torch.full((rows,), times)
+        budget = (torch.linspace(0.5, 0.9, rows) * times * joints).long()
+        sizes = torch.full((5,), float(joints // 5))
+        tables = torch.stack([sizes, sizes.cumsum(0) - sizes], 1), torch.arange(joints)
+        keys = torch.randint(-(2**63), 2**63 - 1, (rows,))
+        most = times * joints // 2
+        return (lambda: make_tube_masks(budget, tokens, tokens, keys, *tables, most, times)), []
+
+    return build
 
 
 def prototype_loss(budget: int | None, shared: bool) -> Callable[..., Run]:

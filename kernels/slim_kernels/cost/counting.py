@@ -144,6 +144,8 @@ def count_at(problem: Problem, sizes: tuple[int, ...], target: str) -> dict[str,
             return result, Pass(works, dict(counter.amounts))
 
         out, forward_pass = count(forward)
+        if not differentiated:
+            return {"forward": forward_pass, "backward": Pass((), {})}
         outputs = out if isinstance(out, tuple) else (out,)
         grads = [torch.ones_like(x) for x in outputs]
         _, backward_pass = count(lambda: torch.autograd.grad(outputs, differentiated, grads))

@@ -168,6 +168,19 @@ def embed_problem(batch: int) -> Problem:
     )
 
 
+def tube_problem(rows: int, times: int, joints: int) -> Problem:
+    """tube_masks of so many views. How many tubes a mask takes is drawn: counts are of 64."""
+    return Problem(
+        "tube_masks",
+        f"{rows:,} of {times} x {joints}",
+        (rows,),
+        ((32, 64),),
+        builds.tube_masks(times, joints),
+        {"forward": (0.0, float(rows * times * joints))},
+        {"forward": 1.0},
+    )
+
+
 def problems(batch: int = BATCH, rows: tuple[int, ...] = (ROWS,)) -> list[Problem]:
     """All ops of a training step of `batch` samples; the prototype loss at each number of rows, in
     one chunk of the student's logits.
@@ -181,6 +194,8 @@ def problems(batch: int = BATCH, rows: tuple[int, ...] = (ROWS,)) -> list[Proble
         again = {"forward": LAYERS * (2 if frames == max(VIEWS) else 1), "backward": LAYERS}
         found.append(attention_problem((Sequences(1, length(frames)),), count * batch, again))
     found.append(embed_problem(batch))
+    views = batch * sum(VIEWS.values())
+    found.append(tube_problem(views, max(VIEWS) // PATCH, JOINTS))
     for place, number in enumerate(rows):
         # of a step's masked tokens; several numbers of rows are one loss
         share = 0 if place else MASKED * batch / number
