@@ -83,7 +83,7 @@ def record_views(batch: int) -> tuple[ViewBatch, list[Operation]]:
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as folder:
         store = FrameStore(ClipCache.open(write_random_cache(Path(folder) / "cache", CLIPS)))
-        sampler = ViewSampler(store, PretrainConfig().views, 0)
+        sampler = ViewSampler(store, PretrainConfig().views, 0, fixed_shapes=True)  # as on a GPU
         with recorder, recorder.part("views"):
             views = sampler(torch.arange(batch), 0)
     return views, recorder.operations
@@ -209,9 +209,10 @@ def _build_trainer(views: ViewBatch, attention: Attention) -> Trainer:
     ]
     given = dataclasses.replace(views, groups=groups, clip=without_data(views.clip))
     with mock.patch.object(training, "ViewSampler"):
-        trainer = Trainer(config, _Store())  # type: ignore[arg-type]
+        trainer = Trainer(config, _Store(), unwatched=True)  # type: ignore[arg-type]
+    trainer.model.fixed_shapes = None  # what it is on a GPU but for graphs
     trainer.sampler = lambda clip, step, part: given  # type: ignore[assignment]
-    trainer.order = lambda step: torch.empty(0)  # type: ignore[assignment]
+    trainer.order = lambda step: given.clip  # type: ignore[assignment]
     return trainer
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from slim_fast.model.objectives import nearest_rows
+
 
 @dataclass(frozen=True)
 class BatchPart:
@@ -56,3 +58,12 @@ def mean_of_parts(value: Tensor, parts: int, group: dist.ProcessGroup | None) ->
 def concatenate(parts: list[Tensor | None]) -> Tensor | None:
     """The parts' rows; None where they have none."""
     return None if parts[0] is None else torch.cat([part for part in parts if part is not None])
+
+
+def share_cls(cls: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """The student's global CLS (n, 2, D) of this process to that of all (N, 2, D), and each row's
+    nearest other one of its view, int64 (N, 2), for which each process searches those of its own.
+    """
+    whole, first = gather_rows(cls, group), rank_of(group) * len(cls)
+    own = [nearest_rows(whole[:, view], first, len(cls)) for view in range(2)]
+    return whole, gather_rows(torch.stack(own, 1), group)

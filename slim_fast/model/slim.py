@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from slim_kernels import sinkhorn_potentials
 from torch import Tensor, nn
 
@@ -24,11 +23,10 @@ from slim_fast.model.objectives import (
     koleo,
     koleo_of_part,
     masked_feature_loss,
-    nearest_rows,
     sharpen,
 )
 from slim_fast.model.packing import MaskedTokens, SortedViews, find_masked_tokens, sort_views
-from slim_fast.model.parts import BatchPart, concatenate, gather_rows, rank_of
+from slim_fast.model.parts import BatchPart, concatenate, rank_of, share_cls
 from slim_fast.model.ranges import LOSS, step_part
 from slim_fast.views.pipeline import ViewBatch
 
@@ -97,15 +95,6 @@ def encode(
     cls, patches = selection.split(features)
     groups = cls.split([len(group) for group in clips])
     return Features([views.restore(x, number) for number, x in enumerate(groups)], patches)
-
-
-def share_cls(cls: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
-    """The student's global CLS (n, 2, D) of this process to that of all (N, 2, D), and each row's
-    nearest other one of its view, int64 (N, 2), for which each process searches those of its own.
-    """
-    whole, first = gather_rows(cls, group), rank_of(group) * len(cls)
-    own = [nearest_rows(whole[:, view], first, len(cls)) for view in range(2)]
-    return whole, gather_rows(torch.stack(own, 1), group)
 
 
 class SLiM(Method):

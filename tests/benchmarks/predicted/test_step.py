@@ -27,9 +27,8 @@ def test_views_are_made_for_real(made) -> None:
     assert [tuple(group.clips.shape[:3]) for group in views.groups] == [
         (BATCH, count, frames) for frames, count in ((64, 2), (32, 2), (16, 4), (8, 2))
     ]
-    assert (
-        sum(found.reads for found in operations) > 8
-    )  # for each group whether to interpolate, ...
+    assert not any(found.reads for found in operations)
+    assert ours(operations) == {"tube_masks": 1}
 
 
 @pytest.mark.parametrize("attention", ["all", "visible"])
@@ -41,9 +40,9 @@ def test_a_step_is_the_trainers(made, attention: str) -> None:
     assert {name: found[name] for name in blocks} == blocks  # student and teacher
     assert {found[f"{name}_backward"] for name in [*blocks, "packed_attention"]} == {8}
     assert found["prototype_loss"] == 2
-    # the host waits for the loss, and for how many tokens are left
-    reads = Counter(found.name for found in operations if found.reads)
-    assert reads == Counter(_local_scalar_dense=1, nonzero=attention == "visible")
+    # the host waits for how many tokens are left
+    reads = [found.name for found in operations if found.reads]
+    assert reads == ["nonzero"] * (attention == "visible")
     first = next(x for x in operations if x.name.endswith("norm_linear")).arguments[0]
     dropped = sum(int(group.mask.sum()) for group in views.groups[1:])
     assert first.shape[0] == 900 * BATCH - (dropped if attention == "visible" else 0)
