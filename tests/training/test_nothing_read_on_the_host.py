@@ -136,7 +136,8 @@ def test_this_would_notice_what_the_ordinary_step_reads(what, dataless_trainer):
         run()
 
 
-def noise_alone(sampler: ViewSampler, track: Any, _: Any, position: Any, kind: Any, stream: Any):
+def noise_alone(sampler: ViewSampler, *arguments: Any) -> torch.Tensor:
+    *_, position, kind, stream = arguments
     views = torch.zeros(*position.shape, 5, 3)
     return sampler._augment.add_noise(views, kind.expand(position.shape[:2]), stream)
 
