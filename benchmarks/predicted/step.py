@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 from unittest import mock
 
@@ -54,12 +55,13 @@ def pretended_gpu() -> Iterator[None]:
         "torch.nn.init.trunc_normal_": lambda x, **_: x,
         # tensors without data can't change place
         "torch.nn.Module.to": lambda module, device: module,
-        # would copy the modes as well
-        "copy.deepcopy": _like,
     }
     with ExitStack() as stack:
         for target, answer in answers.items():
             stack.enter_context(mock.patch(target, answer))
+        # would copy the modes as well; of these modules alone, for others may be imported meanwhile
+        for module in ("slim_fast.model.slim", "benchmarks.baselines.eager_slim"):
+            stack.enter_context(mock.patch(f"{module}.copy", SimpleNamespace(deepcopy=_like)))
         stack.enter_context(mock.patch.dict(os.environ, {VARIABLE: "triton"}))
         stack.enter_context(emulated_target(90))
         stack.enter_context(FakeTensorMode())
