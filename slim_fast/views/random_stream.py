@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from slim_kernels.runtime.counter_random import GOLDEN, mix, to_uniform
+from slim_kernels.runtime.counter_random import draw_bits, fold, to_uniform
 from torch import Tensor
 
 
@@ -27,20 +27,19 @@ class RandomStream:
         device = next((part.device for part in parts if isinstance(part, Tensor)), device)
         keys = torch.zeros((), dtype=torch.int64, device=device)
         for part in parts:
-            keys = mix((keys ^ part) + GOLDEN)
+            keys = fold(keys, part)
         return cls(keys)
 
     def fold_in(self, purpose: int | Tensor) -> "RandomStream":
         """Streams for another purpose, independent of these and of every other purpose's."""
-        return RandomStream(mix((self.keys ^ purpose) + GOLDEN))
+        return RandomStream(fold(self.keys, purpose))
 
     def __getitem__(self, index: object) -> "RandomStream":
         return RandomStream(self.keys[index])  # type: ignore[index]
 
     def bits(self, draws: int) -> Tensor:
         """(*keys, draws) int64, every bit random."""
-        counter = torch.arange(1, draws + 1, device=self.keys.device) * GOLDEN
-        return mix(self.keys[..., None] + counter)
+        return draw_bits(self.keys, draws)
 
     def uniform(self, *shape: int) -> Tensor:
         """(*keys, *shape) float32 in [0, 1), in steps of 2^-24."""

@@ -1,5 +1,6 @@
 """Random numbers as scrambled counters: SplitMix64 (Steele, Lea, Flood 2014)."""
 
+import torch
 from torch import Tensor
 
 
@@ -18,6 +19,17 @@ def mix(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * MIX_1
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * MIX_2
     return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+def fold(keys: Tensor, purpose: int | Tensor) -> Tensor:
+    """Keys of streams for a purpose, independent of every other purpose's."""
+    return mix((keys ^ purpose) + GOLDEN)
+
+
+def draw_bits(keys: Tensor, draws: int) -> Tensor:
+    """(*keys, draws) int64, every bit random."""
+    counter = torch.arange(1, draws + 1, device=keys.device) * GOLDEN
+    return mix(keys[..., None] + counter)
 
 
 def to_uniform(bits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from slim_kernels.runtime.counter_random import GOLDEN, mix, to_uniform
+from slim_kernels.runtime.counter_random import draw_bits, fold, to_uniform
 
 PROPOSALS = 10
 """Refusals in a row that end a mask."""
@@ -15,9 +15,7 @@ NUMBERS = 5
 
 def draw(keys: Tensor, proposal: int) -> Tensor:
     """(R, DRAWN_AHEAD, NUMBERS) float32 in [0, 1) for the proposals from this one on."""
-    count = DRAWN_AHEAD * NUMBERS
-    counter = torch.arange(1, count + 1, device=keys.device) * GOLDEN
-    bits = mix(mix((keys ^ proposal) + GOLDEN)[:, None] + counter)
+    bits = draw_bits(fold(keys, proposal), DRAWN_AHEAD * NUMBERS)
     return to_uniform(bits).unflatten(1, (DRAWN_AHEAD, NUMBERS))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from slim_kernels.tube_masks import tube_masks
 from slim_kernels.tube_masks.reference import reference
-from torch import Tensor
+from torch import Tensor, library
 
 pytest.importorskip("triton", reason="the kernel needs triton")
 from slim_kernels.check.run import emulate
@@ -57,4 +57,4 @@ def test_masks_that_one_program_cannot_hold_take_the_reference(monkeypatch):
 def test_no_rows_and_no_data_give_their_shapes():
     arguments = draw([2, 3], 0, 4, 0)
     assert tube_masks(*arguments).shape == (0, 4, 5)
-    torch.library.opcheck(tube_masks, draw([2, 3], 4, 4, 0))
+    library.opcheck(tube_masks, draw([2, 3], 4, 4, 0))
