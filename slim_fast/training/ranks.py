@@ -1,5 +1,7 @@
 """The processes of a run, one a device, as torchrun starts them."""
 
+import atexit
+import gc
 import os
 import time
 import warnings
@@ -176,6 +178,9 @@ def join_ranks(device: torch.device, wait: float = 30.0) -> Iterator[Ranks]:
 
 
 def _join(device: torch.device, wait: timedelta) -> Ranks:
+    # the threads that communicate end with their groups, which cycles of trainers hold beyond
+    # destroy_process_group: one that frees a tensor while Python ends aborts the process
+    atexit.register(gc.collect)
     try:
         store, rank, size = next(rendezvous("env://", timeout=_JOINING))
         # torchrun's store outlives a restart, and with it the addresses of processes that ended

@@ -18,7 +18,11 @@ from slim_fast.training.ranks import Ranks
 from slim_fast.training.trainer import Trainer
 
 KILLED = """
-import os, runpy, signal, sys
+import atexit, os, pathlib, runpy, signal, sys
+def record_threads():
+    names = [f.read_text().strip() for f in pathlib.Path("/proc/self/task").glob("*/comm")]
+    pathlib.Path(__file__).with_name("threads-" + os.environ["RANK"]).write_text(str(names))
+atexit.register(record_threads)
 from slim_fast.training.trainer import Trainer
 step = Trainer.step
 def deadly(self, number):
@@ -81,6 +85,8 @@ def test_a_killed_process_and_the_restart(
         assert one.get("loss", 0) == pytest.approx(other.get("loss", 0), abs=1e-5)
     state = torch.load(tmp_path / "run" / "checkpoints" / "step-00000008.pt", weights_only=True)
     assert state["conditions"]["processes"] == 2
+    for rank in range(2):  # no thread frees tensors while Python ends
+        assert "gloo" not in (tmp_path / f"threads-{rank}").read_text()
 
 
 def test_sharded_weights_evaluate_and_save_the_same_encoder(
