@@ -31,6 +31,7 @@ _MAE = [
 ]
 VARIANTS: dict[str, tuple[str, tuple[int, ...], list[str]]] = {
     "slim": ("slim", (1, 2, 4), ["--model.encoder.attention=visible"]),
+    "unwatched": ("slim", (2,), ["--model.encoder.attention=visible"]),
     "parts": ("slim", (1, 2), ["--model.encoder.attention=visible", "--accumulate=2"]),
     "contrastive": ("contrastive", (1, 2), ["--model.loss.masked=0"]),
     "fsdp": ("slim", (2, 4), ["--model.encoder.attention=visible", "--sharding=fsdp"]),
@@ -78,10 +79,10 @@ def train(name: str, words: list[str], folder: Path, move: str = "", stops: bool
     cache, checkpoints = ClipCache.open(Path(config.data)), Checkpoints(folder / move, 1)
     with join_ranks(torch.device("cpu")) as ranks:
         # a dozen clips in batches of 8: some batches hold a clip twice
-        trainer = Trainer(config, FrameStore(cache), ranks)
+        trainer = Trainer(config, FrameStore(cache), ranks, unwatched=name == "unwatched" or None)
         before = restore(trainer, checkpoints, cache) if move and not stops else None
         steps = range(before["step"] if before else 0, STEPS // 2 if stops else STEPS)
-        losses = [trainer.step(step)[0] for step in steps]
+        losses = [{k: v.clone() for k, v in trainer.step(step)[0].items()} for step in steps]
         held = sum(local(x).numel() for x in trainer.model.parameters())
         state = trainer.state_dict()
         if trainer.is_sharded:
