@@ -34,6 +34,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if all(path.is_file() for path in named) else None
 
 
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether `--thorough` was given."""
+    return bool(pytestconfig.getoption("--thorough", default=False))
+
+
+@pytest.fixture
+def only_thorough(thorough: bool) -> None:
+    """Left out but for `--thorough`."""
+    if not thorough:
+        pytest.skip("takes long: run with --thorough")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()

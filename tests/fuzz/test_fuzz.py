@@ -3,11 +3,9 @@
 import subprocess
 import sys
 
-import pytest
 
-
-def test_malformed_files(request: pytest.FixtureRequest) -> None:
-    count = 20_000 if request.config.getoption("--thorough", default=False) else 200
+def test_malformed_files(thorough: bool) -> None:
+    count = 20_000 if thorough else 200
     command = [sys.executable, "-m", "tests.fuzz", "--count", str(count), "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -52,9 +52,8 @@ def test_a_sample_of_the_launches_is_sound():
     assert compiled_rows("--sample") == {(case.kernel, str(case.architecture)) for case in sample()}
 
 
-def test_every_launch_is_sound(pytestconfig):
-    if not pytestconfig.getoption("--thorough"):
-        pytest.skip("compiles every launch, which takes minutes; give --thorough")
+@pytest.mark.usefixtures("only_thorough")
+def test_every_launch_is_sound():
     assert compiled_rows() == EVERYWHERE
 
 

@@ -28,12 +28,6 @@ QUICK = [
 ]
 
 
-@pytest.fixture
-def thorough(request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("--thorough", default=False):
-        pytest.skip(f"{len(FAULTS) - len(QUICK)} faults more with --thorough")
-
-
 def escaped(faults: list[Fault]) -> Iterator[str]:
     """The faults that nothing caught, and those called harmless that something did."""
     for fault, by in catch(faults):
@@ -54,7 +48,7 @@ def test_faults_are_caught() -> None:
     assert list(escaped(QUICK)) == []
 
 
-@pytest.mark.usefixtures("thorough")
+@pytest.mark.usefixtures("only_thorough")
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 def test_all_sound_kernels_pass(target: str) -> None:
     with device(target):
@@ -64,7 +58,7 @@ def test_all_sound_kernels_pass(target: str) -> None:
 
 
 @needs_its_triton
-@pytest.mark.usefixtures("thorough")
+@pytest.mark.usefixtures("only_thorough")
 def test_at_least_95_percent_of_all_faults_are_caught() -> None:
     real = [fault for fault in FAULTS if not fault.harmless]
     found = list(escaped([fault for fault in FAULTS if fault not in QUICK]))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,15 @@ def test_second_signal_ends_at_once() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.fixture
+def hang_ups_not_ignored() -> Iterator[None]:
+    """As they are where nohup has not started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_ups_not_ignored")
 def test_hang_ups_only_ask() -> None:
     """Kernel and shell both send one; and a session that ends may send SIGTERM first."""
     with Interrupt() as interrupt:

@@ -2,7 +2,10 @@
 
 import math
 import re
+import tempfile
+import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -13,18 +16,26 @@ from slim_fast.errors import UserError
 PLAIN_DTYPE = re.compile(r"[<>=|]?(b1|\?|[iuf]\d+|[SU]\d*)")
 
 
+class Spill:
+    """A temporary file, which is closed, and so deleted, with the last of the bytes in it."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        weakref.finalize(self, self.file.close)
+
+
 @dataclass(frozen=True)
 class SpilledBytes:
     """Bytes in the temporary file of an unpickler."""
 
-    file: IO[bytes]
+    spill: Spill
     offset: int
     size: int
 
     def read(self) -> bytes:
         """Read the bytes."""
-        self.file.seek(self.offset)
-        return self.file.read(self.size)
+        self.spill.file.seek(self.offset)
+        return self.spill.file.read(self.size)
 
 
 class LazyArray:

@@ -10,12 +10,11 @@ not the bytes.
 import os
 import pickle
 import struct
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from slim_fast.data.readers.pickled_values import LazyArray, PickledDtype, SpilledBytes
+from slim_fast.data.readers.pickled_values import LazyArray, PickledDtype, Spill, SpilledBytes
 from slim_fast.errors import UserError, describe_os_error
 
 SPILL_FROM = 256  # bytes; shorter strings stay in memory
@@ -70,7 +69,7 @@ class _Unpickler(pickle._Unpickler):
     readline: Callable[[], bytes]
     stack: list[Any]
 
-    def __init__(self, file: IO[bytes], spill: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], spill: Spill) -> None:
         super().__init__(file, encoding="latin1")
         self._spill = spill
         self._spill_end = 0
@@ -100,8 +99,8 @@ class _Unpickler(pickle._Unpickler):
 
     def _put(self, data: bytes) -> SpilledBytes:
         """Append bytes to the temporary file."""
-        self._spill.seek(self._spill_end)
-        self._spill.write(data)
+        self._spill.file.seek(self._spill_end)
+        self._spill.file.write(data)
         self._spill_end += len(data)
         return SpilledBytes(self._spill, self._spill_end - len(data), len(data))
 
@@ -175,7 +174,7 @@ def load_pickle(path: Path, scratch: Path | None = None) -> Any:
     plain builtins.
     """
     try:
-        spill = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (lives as long as the arrays)
+        spill = Spill(scratch)
         with open(path, "rb") as file:
             try:
                 return _Unpickler(file, spill).load()

@@ -44,9 +44,19 @@ KINDS = [
 ]
 
 
+SLOW = {"bench_drop_in.py": {"drop_in"}, "bench_runtimes.py": {"runtimes", "like_for_like"}}
+"""What compiles for most of the suite's time, and its figures: left to --thorough."""
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The folder into which one quick run of the whole suite was recorded."""
+def kinds(thorough):
+    """The figures of the run."""
+    return set(KINDS).difference(*(() if thorough else SLOW.values()))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, thorough):
+    """The folder into which one quick run of the suite was recorded."""
     pytest.importorskip("pytest_benchmark")
     folder = tmp_path_factory.mktemp("results")
     options = [
@@ -59,8 +69,9 @@ def results(tmp_path_factory):
         "--results",
         str(folder),
     ]
+    left = () if thorough else (f"--ignore=benchmarks/suite/{name}" for name in SLOW)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "benchmarks", *options],
+        [sys.executable, "-m", "pytest", "benchmarks", *left, *options],
         cwd=ROOT,
         # pytest-benchmark measures nothing in a process that looks like one of several workers
         env={name: value for name, value in os.environ.items() if "XDIST" not in name},
@@ -72,10 +83,10 @@ def results(tmp_path_factory):
     return folder
 
 
-def test_every_benchmark_leaves_its_figures(results):
+def test_every_benchmark_leaves_its_figures(results, kinds):
     (path,) = results.glob("*.json")
     (run,) = read(path)
-    assert sorted({result["benchmark"] for result in run["results"]}) == sorted(KINDS)
+    assert sorted({result["benchmark"] for result in run["results"]}) == sorted(kinds)
     assert run["quick"]
     assert all(run[name] for name in ("date", "cpu", "cores", "torch", "numpy", "python"))
     for result in run["results"]:
@@ -91,7 +102,7 @@ def test_every_benchmark_leaves_its_figures(results):
     )
 
 
-def test_the_report_lands_between_the_markers(results, tmp_path, capsys):
+def test_the_report_lands_between_the_markers(results, kinds, tmp_path, capsys):
     readme, figures = tmp_path / "README.md", tmp_path / "pictures" / "figures"
     readme.write_text(f"{RUNS}before\n{BEGIN}\nold figures\n{END}\nafter\n", encoding="utf-8")
     arguments = [
@@ -111,14 +122,14 @@ def test_the_report_lands_between_the_markers(results, tmp_path, capsys):
     assert f"\nbefore\n{BEGIN}\n" in once
     assert once.endswith(f"\n{END}\nafter\n")
     assert "old figures" not in once
-    for kind in KINDS:
+    for kind in kinds:
         assert f"**{TABLES[kind].title}.**" in once
     pictures = sorted(figures.iterdir())
     # The roofline needs ceilings, which no quick run measures.
     drawn = [
         name
         for name, chart in CHARTS.items()
-        if name != "roofline" and set(chart.benchmarks) & set(KINDS)
+        if name != "roofline" and set(chart.benchmarks) & kinds
     ]
     assert len(pictures) == len(drawn)
     for picture in pictures:

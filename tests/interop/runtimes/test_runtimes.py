@@ -131,7 +131,12 @@ def test_people_have_threads_of_their_own(encoder):
 
 def doubled(loader):
     load = loader.load
-    return lambda program, precision: lambda x: [2 * y for y in load(program, precision)(x)]
+
+    def load_doubled(program, precision):
+        run = load(program, precision)
+        return lambda x: [2 * y for y in run(x)]
+
+    return load_doubled
 
 
 def test_a_wrong_answer_is_refused_or_left_out(encoder, monkeypatch, caplog):

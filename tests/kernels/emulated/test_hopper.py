@@ -5,8 +5,7 @@
 from slim_kernels.check.run import run
 
 
-def test_every_launch_is_right(request) -> None:
-    thorough = request.config.getoption("--thorough", default=False)
+def test_every_launch_is_right(thorough) -> None:
     outcomes = list(run(90, sample=not thorough, half=None if thorough else 1))
     faults = [str(outcome) for outcome in outcomes if outcome.fault]
     assert not faults, "\n".join(faults)
