@@ -65,25 +65,25 @@ def run(
     *,
     every: bool = False,
     sample: bool = False,
-    half: int | None = None,
+    share: tuple[int, int] = (0, 1),
     op: str | None = None,
 ) -> Iterator[Outcome]:
     """Run the problems of all ops, or of `op`, on an emulated device.
 
     every: at every size, with every flag and residual stream; sample: each problem in one of
-    `dtypes` only; half: every second problem, from the first (0) or from the second (1).
+    `dtypes` only; share: (i, n), every n-th problem from the i-th on.
     Raises:
         RuntimeError: at the end, where all ops ran: launches on file that no problem reached.
     """
     reached: dict[str, list[dict[str, Any]]] = {}
     torch.manual_seed(0)
     for number, problem in enumerate(problems(every)):
-        if op in (None, problem.op) and half in (None, number % 2):
-            for dtype in (dtypes[number // 2 % len(dtypes)],) if sample else dtypes:
+        if op in (None, problem.op) and number % share[1] == share[0]:
+            for dtype in (dtypes[number // max(2, share[1]) % len(dtypes)],) if sample else dtypes:
                 # the residual stream in float32 and in the matrices' dtype, in turn
                 for autocast in (False, True) if every else (bool((number + number // 4) % 2),):
                     yield run_problem(problem, capability, dtype, autocast, reached)
-    missing = _missing(capability, reached) if op is None and half is None else ""
+    missing = _missing(capability, reached) if op is None and share[1] == 1 else ""
     if missing:
         raise RuntimeError(f"No problem reaches these launches of sm_{capability}: {missing}")
 
