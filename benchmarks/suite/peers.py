@@ -5,8 +5,10 @@ Each function is called in a process of its own and returns what answers a reque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from benchmarks.baselines.mae import MAEConfig
@@ -15,7 +17,7 @@ from benchmarks.suite import encoders
 from benchmarks.suite.encoders import MAE_FRAMES, Clips, first_numbers, slim, spread
 from benchmarks.suite.runtimes import draw
 from slim_fast.interop.runtimes import onnx_session, openvino_model
-from slim_fast.interop.runtimes.programs import Program
+from slim_fast.interop.runtimes.programs import Kind, Program, programs_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,39 @@ def slim_in(backend: str, precision: str, request: Request, skip: bool = True) -
         for x in clips_of(request.clips, request.batch):
             cls = fast(x) if kind == "cls" else fast.forward_features(x)["x_norm_clstoken"]
         return first_numbers(cls), fast.answered_by.get(kind, f"torch {precision}")
+
+    return ask
+
+
+def slim_as_documented(precision: str, request: Request) -> Ask:
+    """SLiM in OpenVINO as its documentation has a model deployed for latency: one compiled program
+    for all people of a batch, the places of absent ones too, and what it does with threads is its
+    own choice.
+    """
+    import openvino
+
+    encoder = slim(request.clips.joints)
+    programs, core = programs_of(encoder.eval().requires_grad_(False)), openvino.Core()
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+    }
+
+    @lru_cache
+    def compiled(kind: Kind, shape: tuple[int, ...]) -> Any:
+        model = openvino.convert_model(programs[kind].traced)
+        model.reshape({model.inputs[0]: list(shape)})
+        return core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def ask(request: Request) -> Answer:
+        kind: Kind = "cls" if request.tokens == "CLS" else "last"
+        for x in clips_of(request.clips, request.batch):
+            people = rearrange(x, "b c t v m -> (b m) t v c").contiguous()
+            program = compiled(kind, tuple(people.shape))
+            *_, normed = program.infer({0: people.numpy()}, share_outputs=True).values()
+        cls = torch.from_numpy(normed if kind == "cls" else normed[:, 0])
+        return first_numbers(cls), f"openvino {precision}"
 
     return ask
 
