@@ -16,7 +16,7 @@ NUMBERS = 5
 def draw(keys: Tensor, proposal: int) -> Tensor:
     """(DRAWN_AHEAD, NUMBERS, R) float32 in [0, 1) for the proposals from this one on."""
     bits = draw_bits(fold(keys, proposal), DRAWN_AHEAD * NUMBERS)
-    return to_uniform(bits).mT.contiguous().view(DRAWN_AHEAD, NUMBERS, -1)
+    return to_uniform(bits).mT.contiguous().view(DRAWN_AHEAD, NUMBERS, len(keys))
 
 
 def reference(
@@ -66,7 +66,7 @@ def reference(
         going = ((left > 0) & (deadline >= proposal)).nonzero()[:, 0]
         state = rows, grid, left, keys, tokens, least, deadline
         rows, grid, left, keys, tokens, least, deadline = (x.index_select(-1, going) for x in state)
-    free = free.view(longest, v, -1).index_select(1, columns)
+    free = free.view(longest, v, len(budget)).index_select(1, columns)
     return (free == 0).permute(2, 0, 1).contiguous()
 
 
