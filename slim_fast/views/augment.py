@@ -59,9 +59,12 @@ class SkeletonAugmenter:
         self.config = config
         self.dims = len(channels.rstrip("c"))
         self.up = "xyz".index(topology.up[-1])
-        root, paths = scaling_bases(topology)
-        self._root, self._paths = root.to(device), paths.to(device)
+        bases = torch.cat(scaling_bases(topology))  # (1 + groups, V, V)
         self._swap = torch.tensor(topology.mirror, device=device)
+        self._bases = torch.stack([bases, bases[..., list(topology.mirror)]], 1).to(device)
+        eye = torch.eye(3, device=device)
+        self._along = torch.diag_embed(eye)  # (axis, 3, 3), what a turn about the axis leaves alone
+        self._across, self._turned = eye - self._along, torch.linalg.cross(eye[:, None], eye[None])
         tilts = [config.turn if axis == self.up else config.tilt for axis in range(3)]
         self._limit = torch.tensor(tilts, device=device)
         self._sigma = torch.tensor(config.noise, device=device)
@@ -73,13 +76,14 @@ class SkeletonAugmenter:
         Returns: (*keys, V, V), which every coordinate axis is multiplied by from the left, and
         (*keys,), the factor (1 or -1) of the lateral axis.
         """
-        mirrored = self._is_mirrored(stream)
+        mirrored = self._is_mirrored(stream)[..., None]
         low, high = self.config.scale_range
-        u = stream.fold_in(_SCALE).uniform(1 + len(self._paths))
-        factor = torch.where(u[..., :1] < self.config.scale, low + (high - low) * u[..., 1:], 1.0)
-        scaling = self._root + torch.einsum("...g,gij->...ij", factor, self._paths)
-        matrix = torch.where(mirrored[..., None, None], scaling[..., :, self._swap], scaling)
-        return matrix, 1.0 - 2.0 * mirrored
+        u = stream.fold_in(_SCALE).uniform(len(self._bases))
+        factor = torch.where(u[..., :1] < self.config.scale, low + (high - low) * u, 1.0)
+        factor[..., 0] = 1.0  # of the root's position
+        sides = torch.cat([~mirrored, mirrored], -1)
+        matrix = torch.einsum("...g,...m,gmij->...ij", factor, sides.float(), self._bases)
+        return matrix, 1.0 - 2.0 * mirrored[..., 0]
 
     def rotations(self, stream: RandomStream) -> Tensor:
         """(*keys, dims, dims) rotation matrices for row vectors, the identity where none is drawn.
@@ -91,30 +95,36 @@ class SkeletonAugmenter:
         # about x, y, z
         angle = (2 * u[..., 1:] - 1) * self._limit
         angle = torch.where(u[..., :1] < self.config.rotate, angle, 0.0)
+        cos, sin = angle.cos()[..., None, None], angle.sin()[..., None, None]
+        about = (self._along + cos * self._across + sin * self._turned).unbind(-3)
         if self.dims == 2:
-            return axis_rotation(angle[..., 2], 2)[..., :2, :2]
+            return about[2][..., :2, :2]
         level = 3 - self.up  # the horizontal axis that is not x
-        about = {axis: axis_rotation(angle[..., axis], axis) for axis in range(3)}
         return about[0] @ about[level] @ about[self.up]
 
-    def __call__(self, views: Tensor, stream: RandomStream) -> Tensor:
-        """Mirror, scale and rotate views (..., w, V, C); stream keys (...,). Same shape."""
+    def __call__(self, views: Tensor, stream: RandomStream, origin: Tensor | None = None) -> Tensor:
+        """Mirror, scale and rotate views (..., w, V, C); stream keys (...,). Same shape.
+
+        origin: (..., C), of the coordinates; it is subtracted first.
+        """
         matrix, side = self.joint_matrices(stream)
         rotation = self.rotations(stream)
         # The lateral axis' sign goes into the rotation's first row.
         rotation = torch.cat(
             [rotation[..., :1, :] * side[..., None, None], rotation[..., 1:, :]], -2
         )
-        leading, (w, v, c) = views.shape[:-3], views.shape[-3:]
-        # One V×V by V×(w·dims) multiplication a view: several times faster than one a frame.
-        coordinates = rearrange(views[..., : self.dims], "... w v c -> (...) v (w c)")
-        moved = torch.bmm(matrix.view(-1, v, v), coordinates)
-        moved = rearrange(moved, "n v (w c) -> n (w v) c", w=w)
-        moved = torch.bmm(moved, rotation.view(-1, self.dims, self.dims))
-        moved = moved.view(*leading, w, v, self.dims)
-        if c == self.dims:
-            return moved
-        confidence = views[..., self.dims :]
+        leading, (w, v, c), dims = views.shape[:-3], views.shape[-3:], self.dims
+        # A plane (w, V) each coordinate: what goes over long rows is several times faster.
+        planes = views.new_empty(*leading, dims, w, v)
+        centre = 0.0 if origin is None else origin[..., :dims, None, None]
+        torch.sub(rearrange(views[..., :dims], "... w v c -> ... c w v"), centre, out=planes)
+        moved = torch.bmm(matrix.view(-1, v, v), planes.view(-1, dims * w, v).mT)
+        moved = rearrange(moved, "n v (c w) -> n c (v w)", c=dims)
+        moved = torch.bmm(rotation.view(-1, dims, dims).mT, moved).view(*leading, dims, v, w)
+        moved = rearrange(moved, "... c v w -> ... w v c")
+        if c == dims:
+            return moved.contiguous()
+        confidence = views[..., dims:]
         swapped = torch.where(
             side[..., None, None, None] < 0, confidence[..., self._swap, :], confidence
         )
@@ -143,26 +153,25 @@ class SkeletonAugmenter:
         u = stream.fold_in(_FLATTEN).uniform(2)
         flat = (kind == 1) & (u[..., 0] < self.config.flatten)
         axis = (u[..., 1] * self.dims).long().clamp_max(self.dims - 1)
-        is_axis = torch.arange(views.shape[-1], device=device) == axis[..., None]
-        keep = 1.0 - (flat[..., None] & is_axis).float()
         shape = (*views.shape[-3:-1], self.dims)
-        out = (views * keep[..., None, None, :]).contiguous()
-        keep = keep[..., None, None, : self.dims]
+        out = views.clone(memory_format=torch.contiguous_format)
+        coordinates = out.flatten(0, -4)[..., : self.dims]
         stream = noise_stream.fold_in(1)
         if fixed_shapes:
             sigma = torch.where(noisy, sigma, 0.0)[..., None, None, None]
-            out[..., : self.dims] += stream.normal(shape) * sigma * keep
-            return out
-        noise = stream[noisy].normal(shape) * sigma[noisy][:, None, None, None]
-        coordinates = out.flatten(0, -4)[..., : self.dims]
-        coordinates.index_add_(0, noisy.flatten().nonzero()[:, 0], noise * keep[noisy])
+            out[..., : self.dims] += stream.normal(shape) * sigma
+            is_axis = torch.arange(views.shape[-1], device=device) == axis[..., None]
+            return out * ~(flat[..., None] & is_axis)[..., None, None, :]
+        noise = stream[noisy].normal(shape).mul_(sigma[noisy][:, None, None, None])
+        coordinates.index_add_(0, noisy.flatten().nonzero()[:, 0], noise)
+        coordinates[flat.flatten(), :, :, axis[flat]] = 0
         return out
 
 
 def scaling_bases(topology: Topology) -> tuple[Tensor, Tensor]:
     """Forward kinematics as matrices: new joints = (root + Σ_g factor_g paths[g]) · joints.
 
-    Returns: root (V, V), which copies the root's position to every joint, and paths (groups, V, V),
+    Returns: root (1, V, V), which copies the root's position to every joint; paths (groups, V, V),
     the sum of each joint's bones of one kind on its way from the root. Kinds are the parts' names
     without their side, so both sides share a factor. With every factor 1 the sum is the identity,
     exactly.
@@ -175,22 +184,11 @@ def scaling_bases(topology: Topology) -> tuple[Tensor, Tensor]:
         for part, joints in topology.parts.items()
         for joint in joints
     }
-    root = torch.zeros(v, v)
-    root[:, topology.root] = 1.0
+    root = torch.zeros(1, v, v)
+    root[..., topology.root] = 1.0
     paths = torch.zeros(len(groups), v, v)
     for child, parent in topology.bones:
         paths[:, child] = paths[:, parent]
         paths[group_of[child], child, child] += 1.0
         paths[group_of[child], child, parent] -= 1.0
     return root, paths
-
-
-def axis_rotation(angle: Tensor, axis: int) -> Tensor:
-    """(..., 3, 3) matrices that rotate row vectors about one coordinate axis by `angle` (rad)."""
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    entries = {
-        0: [one, zero, zero, zero, cos, sin, zero, -sin, cos],
-        1: [cos, zero, -sin, zero, one, zero, sin, zero, cos],
-        2: [cos, sin, zero, -sin, cos, zero, zero, zero, one],
-    }[axis]
-    return torch.stack(entries, -1).unflatten(-1, (3, 3))

@@ -224,13 +224,10 @@ class ViewSampler:
         if not store.is_complete:
             detected = detected_joints(views, augment.dims)
             views = fill_undetected(views, detected, store.topology)
-        views = augment(views - store.origins(track)[:, None, None, None], stream.fold_in(_AUGMENT))
-        views = augment.add_noise(
-            *(views, kind.expand(position.shape[:2]), stream.fold_in(_AUGMENT)), self.fixed_shapes
-        )
-        if detected is None:
-            return views
-        return views * augment.mirrored(detected, stream.fold_in(_AUGMENT))[..., None]
+        stream = stream.fold_in(_AUGMENT)
+        views = augment(views, stream, store.origins(track)[:, None])
+        views = augment.add_noise(views, kind.expand(stream.keys.shape), stream, self.fixed_shapes)
+        return views if detected is None else views * augment.mirrored(detected, stream)[..., None]
 
     def _masks(
         self, views: list[Tensor], ratios: list[Tensor], streams: list[RandomStream]

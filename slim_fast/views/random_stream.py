@@ -43,16 +43,14 @@ class RandomStream:
 
     def uniform(self, *shape: int) -> Tensor:
         """(*keys, *shape) float32 in [0, 1), in steps of 2^-24."""
-        if not shape:
-            return self.uniform(1)[..., 0]
-        return to_uniform(self.bits(math.prod(shape))).unflatten(-1, shape)
+        return to_uniform(self.bits(math.prod(shape))).reshape(*self.keys.shape, *shape)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """(*keys, *shape) float32, standard normal (Box-Muller: both halves of one 64-bit draw)."""
         count = math.prod(shape)
         bits = self.bits((count + 1) // 2)
-        # never log 0
-        radius = (((bits >> 40) & 0xFFFFFF).float() + 1).mul_(2.0**-24).log_().mul_(-2).sqrt_()
-        angle = ((bits >> 8) & 0xFFFFFF).float().mul_(2 * math.pi * 2.0**-24)
-        both = torch.cat([radius * angle.cos(), radius * angle.sin()], -1)
-        return both[..., :count].unflatten(-1, tuple(shape))
+        radius = (bits >> 40).bitwise_and_(0xFFFFFF).float().add_(1)  # never log 0
+        radius = radius.mul_(2.0**-24).log_().mul_(-2).sqrt_()
+        angle = (bits >> 8).bitwise_and_(0xFFFFFF).float().mul_(2 * math.pi * 2.0**-24)
+        both = torch.cat([angle.cos().mul_(radius), angle.sin().mul_(radius)], -1)
+        return both[..., :count].reshape(*self.keys.shape, *shape)

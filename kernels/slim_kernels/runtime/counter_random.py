@@ -16,9 +16,9 @@ MIX_2 = _signed(0x94D049BB133111EB)
 
 def mix(x: Tensor) -> Tensor:
     """Bijective scrambling of int64; torch's >> is arithmetic, hence the masks."""
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * MIX_1
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * MIX_2
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
+    x = (x >> 30).bitwise_and_((1 << 34) - 1).bitwise_xor_(x).mul_(MIX_1)
+    x = (x >> 27).bitwise_and_((1 << 37) - 1).bitwise_xor_(x).mul_(MIX_2)
+    return (x >> 31).bitwise_and_((1 << 33) - 1).bitwise_xor_(x)
 
 
 def fold(keys: Tensor, purpose: int | Tensor) -> Tensor:
@@ -34,4 +34,4 @@ def draw_bits(keys: Tensor, draws: int) -> Tensor:
 
 def to_uniform(bits: Tensor) -> Tensor:
     """Random int64 to float32 in [0, 1), in steps of 2^-24, by its upper bits."""
-    return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
+    return (bits >> 40).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)

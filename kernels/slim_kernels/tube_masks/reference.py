@@ -14,9 +14,9 @@ NUMBERS = 5
 
 
 def draw(keys: Tensor, proposal: int) -> Tensor:
-    """(R, DRAWN_AHEAD, NUMBERS) float32 in [0, 1) for the proposals from this one on."""
+    """(DRAWN_AHEAD, NUMBERS, R) float32 in [0, 1) for the proposals from this one on."""
     bits = draw_bits(fold(keys, proposal), DRAWN_AHEAD * NUMBERS)
-    return to_uniform(bits).unflatten(1, (DRAWN_AHEAD, NUMBERS))
+    return to_uniform(bits).mT.contiguous().view(DRAWN_AHEAD, NUMBERS, len(keys))
 
 
 def reference(
@@ -31,46 +31,48 @@ def reference(
 ) -> Tensor:
     """See `slim_kernels.tube_masks`. Reads on the host which masks still grow."""
     device, v = budget.device, len(columns)
-    time, column = torch.arange(longest, device=device), torch.arange(v, device=device)
+    time, column = (torch.arange(n, device=device).float()[:, None] for n in (longest, v))
     # Columns are in the order of the parts, so that a run of joints is a run of columns, and
-    # numbers are floats: a mask is the product of two ranges, without indexing.
-    free = torch.ones(len(budget), longest, v, device=device)
+    # numbers are floats: a mask is the product of two ranges, without indexing. Masks come last,
+    # as operations are fast along the last axis.
+    free = torch.ones(longest * v, len(budget), device=device)
     rows = budget.nonzero()[:, 0]  # the masks still growing, and their state
-    grid, left, keys = free[rows], budget[rows].float(), keys[rows]
+    grid, left, keys = free[:, : len(rows)].clone(), budget[rows].float(), keys[rows]
     tokens, least = tokens[rows].float(), least[rows].float()
-    refusals, draws = torch.zeros_like(left), torch.empty(0)
+    none, deadline = left.new_zeros(()), torch.full_like(left, PROPOSALS - 1)
     proposal = 0
     while len(rows):
-        if proposal % DRAWN_AHEAD == 0:
-            draws = draw(keys, proposal)
-        u = draws[:, proposal % DRAWN_AHEAD].unbind(-1)
-        size, base = parts[(u[0] * len(parts)).long()].unbind(-1)
-        width = (u[1] * size).floor_() + 1
-        first = (u[2] * (size - width + 1)).floor_() + base
-        area = torch.lerp(least, left.clamp_max(most), u[3])
-        height = (area / width).round_().clamp_min_(1).minimum(tokens)
-        start = (u[4] * (tokens - height + 1)).floor_()
-        during, joints = _within(time, start, height), _within(column, first, width)
-        taken = during[:, :, None] * joints[:, None] * grid  # (A, T, V)
-        added = taken.sum((1, 2))
-        accepted = (added > 0) & (added <= left)
-        grid = grid.addcmul(taken, accepted[:, None, None], value=-1)
-        left = left - added * accepted
-        refusals = torch.where(accepted, 0, refusals + 1)
-        going = (left > 0) & (refusals < PROPOSALS)
-        if not bool(going.all()):  # finished masks leave, so that late proposals cost little
-            free[rows[~going]] = grid[~going]
-            rows, grid, left, keys = rows[going], grid[going], left[going], keys[going]
-            tokens, least = tokens[going], least[going]
-            refusals, draws = refusals[going], draws[going]
-        proposal += 1
-    return (free == 0)[..., columns]
+        part, wide, where, share, late = draw(keys, proposal).unbind(1)  # (DRAWN_AHEAD, A)
+        size, base = parts[(part * len(parts)).long()].unbind(-1)
+        width = (wide * size).floor_() + 1
+        first = (where * (size - width + 1)).floor_() + base
+        runs = _within(column, first[:, None], width[:, None])  # (DRAWN_AHEAD, V, A)
+        turn = torch.arange(proposal, proposal + DRAWN_AHEAD, device=device).float()
+        for i in range(DRAWN_AHEAD):
+            area = torch.lerp(least, left.clamp_max(most), share[i])
+            height = area.div_(width[i]).round_().clamp_min_(1).minimum(tokens)
+            start = (tokens - height).add_(1).mul_(late[i]).floor_()
+            during = _within(time, start, height)
+            taken = (during[:, None] * runs[i]).flatten(0, 1).mul_(grid)  # (T V, A)
+            added = taken.sum(0)
+            accepted = (added > none) & (added <= left) & (turn[i] <= deadline)
+            taking = accepted.float()
+            grid.addcmul_(taken, taking, value=-1)
+            left.addcmul_(added, taking, value=-1)
+            deadline.masked_fill_(accepted, proposal + PROPOSALS)
+            proposal += 1
+        free.scatter_(1, rows.expand_as(grid), grid)
+        # finished masks leave, so that late proposals cost little
+        going = ((left > 0) & (deadline >= proposal)).nonzero()[:, 0]
+        state = rows, grid, left, keys, tokens, least, deadline
+        rows, grid, left, keys, tokens, least, deadline = (x.index_select(-1, going) for x in state)
+    free = free.view(longest, v, len(budget)).index_select(1, columns)
+    return (free == 0).permute(2, 0, 1).contiguous()
 
 
 def _within(position: Tensor, first: Tensor, count: Tensor) -> Tensor:
-    """(A, n) 1.0 where first <= `position` (n,) < first + count, both (A,)."""
-    offset = position - first[:, None]
-    return ((offset >= 0) & (offset < count[:, None])).float()
+    """1.0 where first <= `position` < first + count, broadcast."""
+    return ((position >= first) & (position < first + count)).float()
 
 
 def padded(n: int) -> int:
