@@ -63,8 +63,17 @@ def baseline(size: str) -> Callable[[], None]:
     return run
 
 
+def count_flops(size: str) -> int:
+    """Of the matrix products of a run, forward and back."""
+    width, depth, classes = SIZES[size]
+    features = sum(width * (reading.blocks + reading.avgpool) for reading in readings_of(depth))
+    return ITERATIONS * 2 * (2 * BATCH * len(RATES) * classes * features)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_linear_grid(bench: Bench, size: str) -> None:
     bench.skip_if_quick(size != "small")
     rounds = bench.compare({"ours": ours, "baseline": baseline}, 5, size=size)
-    bench.record("linear_grid", {"sizes": size}, **rounds.metrics(), target=TARGET)
+    bench.record(
+        "linear_grid", {"sizes": size}, **rounds.metrics(), target=TARGET, flops=count_flops(size)
+    )
