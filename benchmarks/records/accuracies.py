@@ -1,6 +1,6 @@
 """Summaries of pre-training runs on file as tables of accuracies: results/runs/*.json,
-results/attention/<recordings>-<all or visible>-<seed>.json, and results/transfer/*.json, which
-benchmarks.transfer writes.
+results/attention/<recordings>-<all or visible>-<seed>.json; and results/transfer/*.json and
+results/precisions/*.json, which benchmarks.transfer and benchmarks.precisions write.
 """
 
 import json
@@ -61,6 +61,23 @@ def attention_table(folder: Path) -> str:
     ]
     head = ["recordings", "attention", "seeds", *group_headings([SOURCES[s] for s in sources])]
     return markdown_table(head, rows, left=2) if rows else ""
+
+
+def precision_table(folder: Path) -> str:
+    """Markdown: commands, and a row an encoder, recordings and precision; "" without records."""
+    records = [record for _, record in load_summaries(folder)]
+    if not records:
+        return ""
+    rows = []
+    for record in records:
+        for name, found in record["figures"].items():
+            cells = [f"{100 * found[metric]:.1f}" for metric in METRICS]
+            changes = [f"{found[name]:.1g}" for name in ("error", "alone")]
+            about = [record["encoder"], str(record["width"]), record["recordings"]]
+            rows.append([*about, name, *cells, *changes])
+    head = ["encoder", "width", "recordings", "precision", *METRICS.values(), "error", "alone"]
+    commands = "\n".join(record["command"] for record in records)
+    return f"```sh\n{commands}\n```\n\n{markdown_table(head, rows, left=4)}"
 
 
 def transfer_table(folder: Path) -> str:

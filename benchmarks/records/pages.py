@@ -13,7 +13,12 @@ from pathlib import Path
 
 from benchmarks.flops import report as flops
 from benchmarks.markdown import find_pages, write_section
-from benchmarks.records.accuracies import accuracy_table, attention_table, transfer_table
+from benchmarks.records.accuracies import (
+    accuracy_table,
+    attention_table,
+    precision_table,
+    transfer_table,
+)
 from benchmarks.records.charts import CHARTS
 from benchmarks.records.headline import headline_table
 from benchmarks.records.machine import describe_machine
@@ -92,6 +97,7 @@ def make_sections(results: Path, figures: Path, quick: bool = False) -> dict[str
         "streams": streams_table(results / "streams"),
         "parts": shipped_table(results / "parts"),
         "transfer": transfer_table(results / "transfer"),
+        "precisions": precision_table(results / "precisions"),
         "headline": headline_table(files, quick),
         "predicted": prediction_tables(load_predictions(results.parent / "predictions")),
         "scaling": scaling_tables(load_scaling(results.parent / "predictions")),

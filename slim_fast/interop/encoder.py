@@ -191,6 +191,7 @@ class SLiMEncoder(PeopleEncoder):
         backend: Literal["auto", "torch", "openvino", "onnxruntime"] = "torch",
         precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
         clips: int | Tensor = 1,
+        calibration: Tensor | None = None,
     ) -> Self:
         """Make a copy for inference, as fast as this machine allows.
 
@@ -203,6 +204,10 @@ class SLiMEncoder(PeopleEncoder):
                 fastest; what was measured is logged, and `answered_by` has what was chosen.
             precision: of the matmuls; "auto": bf16 where the hardware multiplies it natively and
                 the backend has it, else fp32. int8: onnxruntime's, never by itself.
+            calibration: for int8: clips (B, C, T, V, M) such as will come, of their length; a
+                hundred will do. Activations are rounded to the range that they have in these, and a
+                clip's answer does not depend on the others of its call; without them, to their
+                range in each call.
             clips: for backend="auto": how many clips of two people a call will have, or such clips
                 (B, C, T, V, M).
             dtype: of PyTorch's matmuls, in place of `precision`; "auto": as there; None: the
@@ -214,9 +219,9 @@ class SLiMEncoder(PeopleEncoder):
         Raises: UserError for a backend that is not installed, lacks the precision, or answers
         otherwise than float32; for cuda_graphs without CUDA or with hooks, and as `freeze`.
         """
-        check_choices(backend, precision, dtype, cuda_graphs)
+        check_choices(backend, precision, dtype, cuda_graphs, calibration)
         if backend != "torch":
-            return optimize_with(self, backend, precision, clips)
+            return optimize_with(self, backend, precision, clips, calibration)
         if cuda_graphs and any(m._forward_hooks or m._forward_pre_hooks for m in self.modules()):
             raise UserError(
                 "optimize: cuda_graphs=True replays what was captured and calls no hooks: remove "

@@ -9,9 +9,9 @@ from torch import nn
 
 from slim_fast.evaluation.batches import shuffled_batches
 from slim_fast.evaluation.features import Features
-from slim_fast.evaluation.grid import RATES, Reading, readings_of, train_grid
+from slim_fast.evaluation.grid import RATES, Reading, readings_of, train, train_grid
 from slim_fast.evaluation.grid.classifiers import Bank, Choice, Grid, find_best
-from slim_fast.evaluation.grid.train import cosine, default_iterations, draw_kept, initial_bank
+from slim_fast.evaluation.grid.train import KeptClips, cosine, default_iterations, initial_bank
 
 
 def make_features(clips: int, width: int, blocks: int, classes: int):
@@ -42,11 +42,20 @@ def train_one(start: Bank, row: int, inputs, labels, iterations: int, seed: int,
 
 
 @pytest.mark.parametrize("batch", [64, 16])
-def test_equals_training_one_after_another(batch):
-    features, labels = make_features(90, 8, 3, 5)
+@pytest.mark.parametrize("clips", [90, 20])
+def test_equals_training_one_after_another(clips, batch, monkeypatch):
+    features, labels = make_features(clips, 8, 3, 5)
+    few = []
+
+    class Spy(train.FewClipsTrainer):
+        def __init__(self, start, iterations, features):
+            few.append(features.shape)
+            super().__init__(start, iterations, features)
+
+    monkeypatch.setattr(train, "FewClipsTrainer", Spy)
     iterations, readings = 60, readings_of(3)
     grid = train_grid(
-        draw_kept(features, labels, 4, batch), readings, 5, iterations, 4, batch=batch
+        KeptClips(features, labels, 4, batch), readings, 5, iterations, 4, batch=batch
     )
     generator = torch.Generator().manual_seed(4)
     rates = [rate * batch / 256 for rate in RATES]
@@ -62,6 +71,7 @@ def test_equals_training_one_after_another(batch):
             torch.testing.assert_close(bank.bias[row], model.bias.data, rtol=1e-5, atol=1e-5)
         moved = max(moved, float((bank.weight - start.weight).abs().max()))
     assert moved > 0.05  # it has trained
+    assert few == ([] if clips == 90 else [(20, 24), (20, 32)])
 
 
 def test_five_times_faster_than_one_after_another():
@@ -69,7 +79,7 @@ def test_five_times_faster_than_one_after_another():
     features, labels = make_features(200, 64, 3, 27)
     readings, iterations = readings_of(3), 40
     begin = time.thread_time()
-    train_grid(draw_kept(features, labels, 0), readings, 27, iterations)
+    train_grid(KeptClips(features, labels, 0), readings, 27, iterations)
     together = time.thread_time() - begin
     generator = torch.Generator().manual_seed(0)
     begin = time.thread_time()
@@ -99,7 +109,7 @@ def test_shallow_encoders_give_all_their_blocks(depth, blocks):
 
 def test_the_grid_is_the_recipes():
     features, labels = make_features(20, 4, 4, 2)
-    grid = train_grid(draw_kept(features, labels, 0), readings_of(8), 2, 1)
+    grid = train_grid(KeptClips(features, labels, 0), readings_of(8), 2, 1)
     choices = list(grid)
     assert len(choices) == 52
     assert {choice.rate for choice in choices} == {rate * 64 / 256 for rate in RATES}
@@ -128,7 +138,7 @@ def test_the_best_is_the_first_of_equals():
 
 def test_a_grid_learns_what_can_be_separated():
     features, labels = make_features(120, 16, 4, 4)
-    grid = train_grid(draw_kept(features, labels, 0), readings_of(8), 4, 300)
+    grid = train_grid(KeptClips(features, labels, 0), readings_of(8), 4, 300)
     assert isinstance(grid, Grid)
     predicted = grid.predict(features)
     best = find_best(predicted, labels)
@@ -139,7 +149,7 @@ def test_a_grid_learns_what_can_be_separated():
 def test_the_seed_decides_all():
     features, labels = make_features(40, 4, 2, 2)
     grids = [
-        train_grid(draw_kept(features, labels, seed), readings_of(2), 2, 20, seed)
+        train_grid(KeptClips(features, labels, seed), readings_of(2), 2, 20, seed)
         for seed in (0, 0, 1)
     ]
     first, again, other = (grid.banks[Reading(1, True)].weight for grid in grids)

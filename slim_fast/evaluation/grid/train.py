@@ -2,7 +2,8 @@
 
 The gradient of softmax and cross-entropy is written out, so that a step is a few products of
 matrices as large as 13 classifiers: (batch, F) by (F, 13 C) forward, (13 C, batch) by (batch, F)
-back, which the momentum takes up as it is computed.
+back, which the momentum takes up as it is computed. Where there are fewer clips than features, one
+product is enough: `FewClipsTrainer`.
 """
 
 import math
@@ -42,11 +43,11 @@ class BankTrainer:
     def step(self, inputs: Tensor, one_hot: Tensor, iteration: int) -> None:
         """One step on inputs (B, F) of the classes one_hot (B, C)."""
         classifiers, classes = self.bank.bias.shape
-        logits = torch.addmm(self.bias, inputs, self.weight.t())
+        logits = self._logits(inputs).add_(self.bias)
         error = logits.view(-1, classifiers, classes).softmax(2)  # (B, R, C)
         error.sub_(one_hot[:, None]).div_(len(inputs))
         gradient = error.view(len(inputs), -1)  # of the logits
-        self._weight_momentum.addmm_(gradient.t(), inputs, beta=MOMENTUM)
+        self._accumulate(gradient, inputs)
         self._bias_momentum.mul_(MOMENTUM).add_(gradient.sum(0))
         rates = (self._rates * cosine(iteration, self.iterations)).to(self.weight)
         for values, momentum in (
@@ -54,6 +55,44 @@ class BankTrainer:
             (self.bias, self._bias_momentum),
         ):
             values.view(classifiers, -1).addcmul_(momentum.view(classifiers, -1), rates, value=-1)
+
+    def finish(self) -> Bank:
+        """The classifiers as they are now."""
+        return self.bank
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """(B, R C), without the biases."""
+        return inputs @ self.weight.t()
+
+    def _accumulate(self, gradient: Tensor, inputs: Tensor) -> None:
+        """Into the weights' momentum; gradient: of the logits."""
+        self._weight_momentum.addmm_(gradient.t(), inputs, beta=MOMENTUM)
+
+
+class FewClipsTrainer(BankTrainer):
+    """The same for N clips whose features are known beforehand; inputs of a step are their numbers.
+
+    A step adds multiples of clips to weights: they are start + weight @ features, with weight (R C,
+    N). From the products of all clips, logits take one product by N, and a gradient none.
+    features: (N, F).
+    """
+
+    def __init__(self, start: Bank, iterations: int, features: Tensor) -> None:
+        super().__init__(start, iterations)
+        self._features, self._products = features, features @ features.t()  # (N, N)
+        self._first_logits = features @ self.weight.t()  # (N, R C)
+        self.weight = self.weight.new_zeros(len(self.weight), len(features))
+        self._weight_momentum = torch.zeros_like(self.weight)
+
+    def finish(self) -> Bank:
+        weight = (self.weight @ self._features).view_as(self.bank.weight)
+        return Bank(self.bank.rates, self.bank.weight + weight, self.bank.bias)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        return torch.addmm(self._first_logits[inputs], self._products[inputs], self.weight.t())
+
+    def _accumulate(self, gradient: Tensor, inputs: Tensor) -> None:
+        self._weight_momentum.mul_(MOMENTUM).index_add_(1, inputs, gradient.t())
 
 
 def default_iterations(clips: int) -> int:
@@ -88,7 +127,7 @@ def train_grid(
 
     Args:
         draw: the features and labels int64 (B,) of an iteration's clips, on any device, where the
-            classifiers are trained.
+            classifiers are trained; `KeptClips` where they are known beforehand.
         rates: for a batch of 256; those of a batch of B are B / 256 of them.
         batch: B.
     """
@@ -104,19 +143,30 @@ def train_grid(
             if reading not in trainers:
                 start = initial_bank(scaled, classes, inputs.shape[1], generator)
                 start = Bank(start.rates, start.weight.to(inputs), start.bias.to(inputs))
-                trainers[reading] = BankTrainer(start, iterations)
-            trainers[reading].step(inputs, one_hot, iteration)
-    return Grid({reading: trainer.bank for reading, trainer in trainers.items()})
+                if isinstance(draw, KeptClips) and len(draw.labels) < inputs.shape[1]:
+                    known = reading.select(draw.features).to(inputs)
+                    trainers[reading] = FewClipsTrainer(start, iterations, known)
+                else:
+                    trainers[reading] = BankTrainer(start, iterations)
+            trainer = trainers[reading]
+            if isinstance(draw, KeptClips) and isinstance(trainer, FewClipsTrainer):
+                inputs = draw.rows
+            trainer.step(inputs, one_hot, iteration)
+    return Grid({reading: trainer.finish() for reading, trainer in trainers.items()})
 
 
-def draw_kept(
-    features: Features, labels: Tensor, seed: int, batch: int = BATCH
-) -> Callable[[int], tuple[Features, Tensor]]:
-    """Batches of kept features, every clip once before any comes again."""
-    order = shuffled_batches(len(labels), batch, seed)
+class KeptClips:
+    """Draws batches of kept features, every clip once before any comes again.
 
-    def draw(_: int) -> tuple[Features, Tensor]:
-        rows = next(order).to(labels.device)
-        return features[rows], labels[rows]
+    Attributes:
+        rows: int64 (B,), the clips drawn last.
+    """
 
-    return draw
+    def __init__(self, features: Features, labels: Tensor, seed: int, batch: int = BATCH) -> None:
+        self.features, self.labels = features, labels
+        self.rows = labels.new_zeros(0)
+        self._order = shuffled_batches(len(labels), batch, seed)
+
+    def __call__(self, _: int) -> tuple[Features, Tensor]:
+        self.rows = next(self._order).to(self.labels.device)
+        return self.features[self.rows], self.labels[self.rows]

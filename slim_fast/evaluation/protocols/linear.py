@@ -15,8 +15,8 @@ from slim_fast.evaluation.grid.files import load_grid, save_grid
 from slim_fast.evaluation.grid.train import (
     BATCH,
     PUBLISHED_ITERATIONS,
+    KeptClips,
     default_iterations,
-    draw_kept,
     train_grid,
 )
 from slim_fast.evaluation.linear import compute_linear_accuracy
@@ -143,7 +143,7 @@ def _make_draw(
         features = kept[rows]
         columns = (features.retrieval[:, :0], features.cls, features.patches)
         on_device = Features(*(column.to(device) for column in columns))
-        return draw_kept(on_device, task.train_labels[rows].to(device), seed)
+        return KeptClips(on_device, task.train_labels[rows].to(device), seed)
     encoder = freeze(task.source_encoder(source, seed), task.files.dtype)
     window, blocks = encoder.config.window, kept.cls.shape[1]
     clips = AugmentedClips(task.cache, PUBLISHED, seed, task.people, window)

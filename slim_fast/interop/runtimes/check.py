@@ -1,6 +1,7 @@
 """Answers of a runtime beside those of the encoder in float32."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +18,33 @@ _MOST = 2
 """Clips of the example that are compared."""
 
 
-def random_clips(encoder: "PeopleEncoder", batch: int, times: int = 0, people: int = 2) -> Tensor:
-    """Clips (B, C, T, V, M) of float32; times: T / patch_frames, 0: of the encoder's window."""
+def make_clips(
+    encoder: "PeopleEncoder", like: Tensor | None, batch: int, times: int = 0, people: int = 2
+) -> Tensor:
+    """Clips (B, C, T, V, M) of float32: those of `like`, repeated as needed; None: random ones.
+
+    times: T / patch_frames of random clips, 0: of the encoder's window.
+    """
+    if like is not None:
+        # as long as they are: ranges of int8 that fit these do not fit much shorter ones
+        for axis, size in ((0, batch), (4, people)):
+            like = like.index_select(axis, torch.arange(size) % like.shape[axis])
+        return like
     config = encoder.config
     frames = times * config.patch_frames or config.window
     shape = (batch, encoder.channels, frames, encoder.joints, people)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return x.to(encoder.pos_embed.device)
+
+
+def list_examples(encoder: "PeopleEncoder", x: Tensor, like: Tensor | None) -> list[Tensor]:
+    """What answers are compared of: the first clips of x, and some of other shapes, with absent
+    people; like: see `make_clips`.
+    """
+    clips = [make_clips(encoder, like, *shape) for shape in _SHAPES]
+    for few in clips:
+        few[-1, ..., 1:] = 0
+    return [x[:_MOST], *clips]
 
 
 @torch.no_grad()
@@ -32,19 +53,17 @@ def answer(encoder: "PeopleEncoder", x: Tensor, kind: Kind) -> list[Tensor]:
     return [layer for (layer,) in encoder._encode([encoder._fold(x, None, None)], kind)]
 
 
-def find_problem(fast: "PeopleEncoder", plain: "PeopleEncoder", x: Tensor, precision: str) -> str:
+def find_problem(
+    fast: "PeopleEncoder", plain: "PeopleEncoder", examples: Sequence[Tensor], precision: str
+) -> str:
     """What is wrong with the answers of `fast` in a precision: words that follow its name, or "".
 
-    plain: the encoder in float32. x: clips as they will come; compared are the first of them, and
-    random ones of other shapes, with absent people.
+    plain: the encoder in float32. examples: see `list_examples`.
     """
     limit = LIMITS[precision]
-    clips = [random_clips(plain, *shape) for shape in _SHAPES]
-    for few in clips:
-        few[-1, ..., 1:] = 0
     for kind in KINDS:
         off = total = 0.0
-        for some in (x[:_MOST], *clips):
+        for some in examples:
             pairs = zip(answer(fast, some, kind), answer(plain, some, kind), strict=True)
             for got, want in pairs:
                 if got.shape != want.shape:

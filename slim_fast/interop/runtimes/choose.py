@@ -1,7 +1,7 @@
 """Which runtime answers: each is compared with float32, and of several the fastest stays."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slim_fast.errors import UserError
 from slim_fast.interop.runtimes import onnx_session, openvino_model
-from slim_fast.interop.runtimes.check import answer, find_problem, random_clips
+from slim_fast.interop.runtimes.check import answer, find_problem, list_examples, make_clips
 from slim_fast.interop.runtimes.programs import (
     KINDS,
     LIMITS,
@@ -40,7 +40,9 @@ _HOPELESS = 2
 AnyEncoder = TypeVar("AnyEncoder", bound="PeopleEncoder")
 
 
-def check_choices(backend: str, precision: str, dtype: object, cuda_graphs: bool) -> None:
+def check_choices(
+    backend: str, precision: str, dtype: object, cuda_graphs: bool, calibration: Tensor | None
+) -> None:
     """Check arguments of `SLiMEncoder.optimize`. Raises: UserError for those that do not fit."""
     given = {"backend": backend, "precision": precision}
     known = {"backend": ("auto", *PRECISIONS), "precision": ("auto", "fp32", "bf16", "int8")}
@@ -57,23 +59,35 @@ def check_choices(backend: str, precision: str, dtype: object, cuda_graphs: bool
         raise UserError(f"optimize: cuda_graphs=True is PyTorch's: backend={backend!r} has none.")
     if (backend, precision) == ("torch", "int8"):
         raise UserError('optimize: torch does not compute in int8: use backend="onnxruntime".')
+    if calibration is not None and precision != "int8":
+        raise UserError(
+            f'optimize: only precision="int8" is calibrated, and precision={precision!r}: leave '
+            "calibration out."
+        )
 
 
 def optimize_with(
-    encoder: AnyEncoder, backend: str, precision: str, clips: int | Tensor
+    encoder: AnyEncoder,
+    backend: str,
+    precision: str,
+    clips: int | Tensor,
+    calibration: Tensor | None = None,
 ) -> AnyEncoder:
     """See `SLiMEncoder.optimize`; backend: another than "torch"."""
     expect_unfrozen(encoder)
     candidates = _list_candidates(encoder, backend, precision)
     plain = copied(encoder).to(torch.float32).eval().requires_grad_(False)
-    x = random_clips(plain, clips) if isinstance(clips, int) else clips.float()
-    fast, name = _make_torch(encoder, plain, x, precision)
+    calibration = None if calibration is None else calibration.float()
+    people = None if calibration is None else _present_people(plain, calibration)
+    x = make_clips(plain, calibration, clips) if isinstance(clips, int) else clips.float()
+    examples = list_examples(plain, x, calibration)
+    fast, name = _make_torch(encoder, plain, examples, precision)
     sides = {name: Runtimes({}, {})} if backend == "auto" else {}
-    programs = programs_of(plain)
+    programs = programs_of(plain, people)
     for runtime, precisions in candidates.items():
         refused = []
         for each in precisions:
-            side, problem = _load(fast, plain, x, programs, runtime, each)
+            side, problem = _load(fast, plain, examples, programs, runtime, each)
             if not problem:
                 sides[f"{runtime} {each}"] = side
                 break
@@ -85,6 +99,14 @@ def optimize_with(
     chosen = {kind: _choose(fast, sides, x, kind) for kind in KINDS}
     fast._runtimes = Runtimes.of({kind: sides[best] for kind, best in chosen.items()}, chosen)
     return fast
+
+
+def _present_people(encoder: "PeopleEncoder", clips: Tensor) -> Tensor:
+    """The people (N, T, V, C) of clips to calibrate on. Raises: UserError without any."""
+    people = encoder._fold(clips, None, None).clips
+    if not len(people):
+        raise UserError("optimize: nobody is in the clips of calibration: give clips of people.")
+    return people.contiguous()
 
 
 def _list_candidates(
@@ -130,7 +152,7 @@ def _obstacle(
 def _load(
     fast: "PeopleEncoder",
     plain: "PeopleEncoder",
-    x: Tensor,
+    examples: Sequence[Tensor],
     programs: Mapping[Kind, Program],
     runtime: str,
     precision: str,
@@ -144,7 +166,7 @@ def _load(
         return Runtimes({}, {}), str(error).rstrip(".")
     names = dict.fromkeys(KINDS, name)
     fast._runtimes = Runtimes(runs, names)
-    problem = find_problem(fast, plain, x, precision)
+    problem = find_problem(fast, plain, examples, precision)
     # PyTorch's own answers may be in bf16
     limits = dict.fromkeys(KINDS, LIMITS[precision] + LIMITS["bf16"])
     return (
@@ -154,7 +176,7 @@ def _load(
 
 
 def _make_torch(
-    encoder: AnyEncoder, plain: "PeopleEncoder", x: Tensor, precision: str
+    encoder: AnyEncoder, plain: "PeopleEncoder", examples: Sequence[Tensor], precision: str
 ) -> tuple[AnyEncoder, str]:
     """The copy that PyTorch answers with, in the precision or the fastest that is near float32."""
     device = encoder.pos_embed.device
@@ -162,7 +184,7 @@ def _make_torch(
     for name, each in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         if dtype == torch.bfloat16 or each == torch.float32:
             fast = freeze(encoder, each)
-            problem = find_problem(fast, plain, x, name)
+            problem = find_problem(fast, plain, examples, name)
             if not problem:
                 return fast, f"torch {name}"
             logger.warning(f"optimize: torch {name} {problem}; it is left out.")

@@ -48,12 +48,20 @@ class _Last(_Cls):
 class Program:
     """A module of clips (N, T, V, C) in float32, traced when first asked for; N and T dynamic.
 
-    example: clips to trace with. outputs: their names.
+    example: clips to trace with. outputs: their names. calibration: clips whose activations have
+    the range that int8 rounds to; None: int8 finds the range anew in each call.
     Traced by torch.jit: programs of torch.export run no faster, and take ten times as long to make.
     """
 
-    def __init__(self, module: nn.Module, example: Tensor, outputs: Sequence[str]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        example: Tensor,
+        outputs: Sequence[str],
+        calibration: Tensor | None = None,
+    ) -> None:
         self._module, self._example, self._outputs = module, example, list(outputs)
+        self.calibration = calibration
 
     @property
     def free_shape(self) -> list[int]:
@@ -84,12 +92,12 @@ class Program:
         return content.getvalue()
 
 
-def programs_of(encoder: Encoder) -> dict[Kind, Program]:
-    """Each kind of answer of an encoder whose weights are float32."""
+def programs_of(encoder: Encoder, calibration: Tensor | None = None) -> dict[Kind, Program]:
+    """Each kind of answer of an encoder whose weights are float32; calibration: see `Program`."""
     modules: dict[Kind, nn.Module] = {"cls": _Cls(encoder), "last": _Last(encoder)}
     frames = 4 * encoder.config.patch_frames
     example = torch.zeros(3, frames, encoder.joints, encoder.channels)
-    return {kind: Program(module, example, KINDS[kind]) for kind, module in modules.items()}
+    return {kind: Program(m, example, KINDS[kind], calibration) for kind, m in modules.items()}
 
 
 class Runtimes:

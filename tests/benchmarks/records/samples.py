@@ -124,7 +124,7 @@ def everything():
         ),
         result("visible_attention", {"sizes": "demo", **step}, **sides(1, 1)),
         result("views", {"batch": 64}, target=5.0, **sides(1, 6)),
-        result("linear_grid", {"sizes": "small"}, target=5.0, **sides(1, 6)),
+        result("linear_grid", {"sizes": "small"}, target=5.0, flops=10**9, **sides(1, 6)),
         result(
             "watch",
             {"people": 3, "every": 8, "frames": 240, "precision": "fp32"},
