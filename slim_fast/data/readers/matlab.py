@@ -51,8 +51,7 @@ def read_matlab_frames(content: bytes, name: str, joints: int, channels: int) ->
                 raise UserError(f"more than {MAX_FRAMES} frames: cut it into shorter recordings")
             whole = _inflate(kind, element, HEAD_BYTES + 8 * math.prod(shape))
             _, _, _, (stored, numbers) = islice(_split(whole, order), 4)
-            array = np.frombuffer(numbers, np.dtype(NUMBERS[stored]).newbyteorder(order))
-            return array.reshape(shape, order="F")
+            return np.frombuffer(numbers, f"{order}{NUMBERS[stored]}").reshape(shape, order="F")
     except UserError:
         raise
     except (struct.error, ValueError, KeyError, zlib.error) as error:
