@@ -39,7 +39,7 @@ def open_record(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder} holds another ablation ({shown}); give the same options to go on with it, "
             "or choose another --out."
         )
-    with explain_damage(folder / RECORD):
+    with explain_damage(folder / RECORD, "; delete it and give the same command again"):
         record = {**about, "rows": begun["rows"]}
         format_page(record)
     return record

@@ -96,7 +96,7 @@ def show_finished(folder: Path, summary: dict[str, Any]) -> None:
         f"{folder} holds a finished run; choose another --out for a new one, or more --steps to go "
         "on."
     )
-    with explain_damage(folder / SUMMARY):
+    with explain_damage(folder / SUMMARY, "; delete it and give the same command again"):
         logger.info(format_summary(summary))
 
 

@@ -150,7 +150,8 @@ class Reading:
     def _read(self) -> dict[str, str]:
         try:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            signal.alarm(10 * SECONDS)  # ends the process where Python does not come to raise Hang
+            # ends the process where Python does not come to raise Hang
+            signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
             self._target.read(self._place)
         except UserError as error:
             return {"refused": str(error)} if str(error) else {"what": "a UserError without words"}
@@ -164,7 +165,7 @@ class Reading:
             return {"what": traceback.format_exc(limit=-4), "where": where}
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
         return {}
 
 

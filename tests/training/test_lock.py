@@ -105,7 +105,16 @@ def test_two_that_start_together(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"host": "a', b"[1]", b"\xff\xfe", b'{"host": 5, "process": "x"}'[:-1]]
+    "content",
+    [
+        b"",
+        b'{"host": "a',
+        b"[1]",
+        b"\xff\xfe",
+        b'{"host": 5, "process": "x"}'[:-1],
+        b'{"boot": [1]}',
+        b"[" * 3000,
+    ],
 )
 def test_half_written_one_is_taken_over(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
