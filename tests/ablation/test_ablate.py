@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_one_sentence(
         (("objectives",), {"data": tmp_path / "nowhere"}, "is not a clip cache"),
         (("objectives",), {"out": tmp_path / "a-run"}, "is the folder of a run"),
         (("objectives",), {"out": tmp_path / "damaged"}, "table.json is damaged"),
-        (("objectives",), {"out": tmp_path / "changed"}, "table.json cannot be read"),
+        (("objectives",), {"steps": 1, "out": tmp_path / "changed"}, "table.json cannot be read"),
         (("objectives",), {"seeds": 0}, "seeds=0: at least one seed is needed."),
         (("objectives",), {"preset": "mae-small"}, "preset"),
         (("objectives",), {"steps": 0}, "steps=0: must be"),

@@ -190,8 +190,10 @@ with RunLock(folder):
     assert (folder / "lock").exists()
     child = os.fork()
     if child == 0:
+        (folder / "child").write_text(str(os.getpid()))
         time.sleep(60)
-    (folder / "child").write_text(str(child))
+    while not (folder / "child").exists() or not (folder / "child").read_text():
+        time.sleep(0.01)
     os._exit(0)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
