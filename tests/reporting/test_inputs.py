@@ -133,8 +133,13 @@ def test_a_damaged_run(file, run, cache_path, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("model", "prototypes"),
-    [({"head": {"prototypes": 8}}, 8), ({"head": {"prototypes": -1}}, None), ({"head": 1}, None)]
-    + [("x", None), (None, None)],
+    [
+        ({"head": {"prototypes": 8}}, 8),
+        ({"head": {"prototypes": -1}}, None),
+        ({"head": 1}, None),
+        ("x", None),
+        (None, None),
+    ],
 )
 def test_prototypes_of_settings_of_any_kind(model, prototypes):
     assert RunFiles({"model": model}, [], {}).prototypes == prototypes
