@@ -69,7 +69,12 @@ class CommandParser(ArgumentParser):
         --help.
         """
         try:
-            return self.instantiate(self.parse_args(arguments))
+            values = self.parse_args(arguments)
+            defaults = self.get_defaults()
+            for name, value in values.items():
+                if value is None and defaults.get(name) is not None:
+                    raise UserError(f"{name} is null: give a value, or leave it out.")
+            return self.instantiate(values)
         except UnicodeDecodeError as error:  # of a configuration file
             raise UserError("The configuration file is no text: give a YAML file.") from error
         except ArgumentError as error:

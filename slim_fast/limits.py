@@ -25,7 +25,9 @@ Positive = Annotated[float, Gt(0), Lt(inf)]
 
 
 def check_interval(name: str, interval: tuple[float, float]) -> None:
-    """Raises: UserError for an interval whose ends are the wrong way round."""
+    """Raises: UserError for an interval that is null, or whose ends are the wrong way round."""
+    if interval is None:  # of an element in a list, which the parser lets pass
+        raise UserError(f"{name} is null: give two numbers, or leave it out.")
     if interval[0] > interval[1]:
         raise UserError(f"{name}={interval}: the first number must not be above the second.")
 

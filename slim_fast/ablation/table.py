@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slim_fast.ablation.rows import ABLATIONS
+from slim_fast.data.readers.stream import explain_damage
 from slim_fast.errors import UserError
 from slim_fast.evaluation.protocols.results import format_cell, summarise_values
 from slim_fast.training.config import find_differences
@@ -38,7 +39,10 @@ def open_record(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder} holds another ablation ({shown}); give the same options to go on with it, "
             "or choose another --out."
         )
-    return {**about, "rows": begun["rows"]}
+    with explain_damage(folder / RECORD, "; delete it and give the same command again"):
+        record = {**about, "rows": begun["rows"]}
+        format_page(record)
+    return record
 
 
 def is_done(record: Mapping[str, Any], row: str, seed: int) -> bool:

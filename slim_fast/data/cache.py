@@ -6,7 +6,6 @@ positions.npy: (rows, V, C) float32. Clip i owns the rows from start[i] up to st
 clips.npz: start, length, people, label, subject, camera, setup, names, and one int8 array a split.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from einops import rearrange
 
 from slim_fast.data.clips import CHANNELS
 from slim_fast.errors import UserError, describe_os_error, program_name, suggest
+from slim_fast.reading import parse_json
 from slim_fast.skeletons import Topology
 
 FORMAT = "slim_fast clips 2"
@@ -30,7 +30,7 @@ class OldFormatError(UserError):
 def is_cache(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a clip cache, by its meta.json. Raises: UserError without permission."""
     try:
-        return str(json.loads((Path(path) / "meta.json").read_text("utf-8"))["format"]).startswith(
+        return str(parse_json((Path(path) / "meta.json").read_text("utf-8"))["format"]).startswith(
             "slim_fast clips"
         )
     except PermissionError as error:
@@ -75,7 +75,7 @@ class ClipCache:
             command = f"{program_name('data')} convert IN OUT"
             raise UserError(f"{folder} is not a clip cache: make one with `{command}`")
         try:
-            meta = json.loads((folder / "meta.json").read_text("utf-8"))
+            meta = parse_json((folder / "meta.json").read_text("utf-8"))
             if meta["format"] != FORMAT:
                 raise OldFormatError(
                     f"{folder} has format '{meta['format']}' and this version reads '{FORMAT}': "

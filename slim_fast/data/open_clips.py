@@ -13,6 +13,7 @@ from slim_fast.data.clips import Clip, count_coordinates
 from slim_fast.data.convert import convert
 from slim_fast.data.readers import Options
 from slim_fast.data.readers.source import infer_skeleton
+from slim_fast.data.readers.stream import explain_damage
 from slim_fast.errors import UserError
 
 
@@ -61,10 +62,8 @@ def _write_arrays(sources: Sequence[Path], path: Path, options: Options) -> None
 
 def _read_array(path: Path) -> np.ndarray:
     """The clip (T, V, C, M) in a .npy file. Raises: UserError when it holds none."""
-    try:
+    with explain_damage(path):
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}): save the clip by numpy.save.") from error
     array = array[..., None] if array.ndim == 3 else array
     if array.ndim != 4 or array.dtype.kind not in "fiu":
         raise UserError(

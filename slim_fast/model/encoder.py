@@ -63,6 +63,12 @@ class EncoderConfig:
                 f"encoder.width={self.width} and encoder.heads={self.heads} do not fit: "
                 "width / heads must be an even whole number."
             )
+        if self.depth < 1 or self.registers < 0 or not self.ffn_ratio > 0:
+            raise UserError(
+                f"encoder.depth={self.depth}, encoder.registers={self.registers} and "
+                f"encoder.ffn_ratio={self.ffn_ratio}: needed are a block, no fewer registers than "
+                "0, and a ratio above 0."
+            )
         if self.window < 1 or self.patch_frames < 1 or self.window % self.patch_frames:
             raise UserError(
                 f"encoder.window={self.window}: must be a positive multiple of "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from slim_fast.data.clips import CHANNELS
 from slim_fast.errors import UserError, describe_os_error
 from slim_fast.model.encoder import Encoder, EncoderConfig
+from slim_fast.reading import parse_json
 from slim_fast.skeletons import Topology, get_topology
 from slim_fast.writing import replace_atomically, write_atomically
 
@@ -254,7 +255,7 @@ def load_tensors(
 def read_json(path: Path) -> dict[str, Any]:
     """The object in an encoder's JSON file. Raises: UserError when it is missing or no object."""
     try:
-        fields: Any = json.loads(path.read_bytes())  # finds out the encoding, with or without a BOM
+        fields: Any = parse_json(path.read_bytes())  # finds out the encoding, with or without a BOM
     except PermissionError as error:
         raise UserError(f"{describe_os_error(error)}: mend its permissions.") from error
     except OSError as error:

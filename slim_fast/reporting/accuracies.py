@@ -101,7 +101,7 @@ def _of_summary(summary: Record) -> dict[str, dict[str, dict[str, Any]]]:
             ("coordinates", "_coordinates"),
         ):
             value = summary.get(key + suffix)
-            if value is not None:
+            if isinstance(value, int | float):
                 rows.setdefault(name, {})[source] = {"mean": value, "std": 0.0, "values": [value]}
     return rows
 

@@ -58,9 +58,11 @@ class RunFiles:
 
     @property
     def prototypes(self) -> int | None:
-        """K of the run's heads."""
-        head = self.config.get("model", {}).get("head", {})
-        return head.get("prototypes") if isinstance(head, dict) else None
+        """K of the run's heads; None where its settings name none."""
+        found: Any = self.config
+        for name in ("model", "head", "prototypes"):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, int) and found > 0 else None
 
     def facts(self) -> list[tuple[str, str]]:
         """The main numbers of the run, by name."""

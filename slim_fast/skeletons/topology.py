@@ -1,6 +1,5 @@
 """A skeleton's topology: its joints, their tree, their symmetry and their parts."""
 
-import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slim_fast.errors import UserError
+from slim_fast.reading import parse_json
 from slim_fast.skeletons.names import JointResolver, expect
 
 UP_AXES = ("y", "-y", "z", "-z")
@@ -162,7 +162,7 @@ class Topology:
         """Read a topology from a JSON file. Raises: UserError when it holds no valid one."""
         try:
             # given bytes, json detects the encoding and a BOM
-            fields = json.loads(Path(path).read_bytes())
+            fields = parse_json(Path(path).read_bytes())
         except OSError as error:
             raise UserError(f"Cannot read the topology file {path}: {error.strerror}.") from error
         except ValueError as error:

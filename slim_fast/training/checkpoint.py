@@ -103,4 +103,6 @@ def _read(file: BinaryIO, device: torch.device | str) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
     if missing := CONTENT - state.keys():
         raise ValueError(f"{', '.join(sorted(missing))} missing")
+    if not isinstance(state["step"], int):
+        raise ValueError("step is no number")
     return state

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slim_fast.errors import UserError
+from slim_fast.reading import parse_json
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.config import PretrainConfig, find_differences
 from slim_fast.training.monitor import read_metrics
@@ -129,13 +130,13 @@ def format_changes(records: list[dict[str, Any]]) -> str:
 def read_json_object(path: Path) -> dict[str, Any] | None:
     """The object in a run's JSON file, None without it. Raises: UserError when it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        remedy = "delete it and give the same command again, or " if path.name == SUMMARY else ""
+        remedy = "delete it and give the same command again, or " if path.name != CONFIG else ""
         raise UserError(f"{path} is damaged; {remedy}choose another folder with --out.")
     return content
 

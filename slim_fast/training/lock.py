@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slim_fast.errors import UserError
+from slim_fast.reading import parse_json
 
 NAME = "lock"
 _TRIES = 20  # at a file that its holder removes meanwhile
@@ -177,10 +178,11 @@ def _read(file: int) -> dict[str, Any]:
     """What a lock file says; nothing where it was left empty or half-written."""
     os.lseek(file, 0, os.SEEK_SET)
     try:
-        holder = json.loads(os.read(file, 4096))
+        holder = parse_json(os.read(file, 4096))
     except ValueError:
         return {}
-    return holder if isinstance(holder, dict) else {}
+    fields = holder.items() if isinstance(holder, dict) else ()
+    return {name: value for name, value in fields if isinstance(value, str | int)}
 
 
 def _write(file: int, holder: dict[str, Any]) -> None:

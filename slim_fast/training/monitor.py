@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from slim_fast.reading import parse_json
 from slim_fast.training.trackers import Tracker
 from slim_fast.writing import write_atomically
 
@@ -122,8 +123,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, RecursionError):
-            record = json.loads(line)
+        with suppress(ValueError):
+            record = parse_json(line)
             if isinstance(record, dict) and isinstance(record.get("step"), int):
                 records.append(record)
     return records

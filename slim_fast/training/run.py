@@ -24,7 +24,7 @@ from slim_fast.training.loop import TrainingLoop, describe_conditions
 from slim_fast.training.machine import choose_device, keep_freed_memory
 from slim_fast.training.output import logger
 from slim_fast.training.ranks import Ranks, join_ranks
-from slim_fast.training.summary import finish_run, format_summary
+from slim_fast.training.summary import finish_run, show_finished
 from slim_fast.training.teacher import describe_classes
 from slim_fast.training.threads import count_processors
 from slim_fast.training.trackers import import_tracker
@@ -99,11 +99,7 @@ def _pretrain(
     config.batch = fitted or config.batch
     summary = ranks.first_does(lambda: begin_run(folder, config))
     if summary is not None:
-        logger.info(
-            f"{folder} holds a finished run; choose another --out for a new one, or more --steps "
-            "to go on."
-        )
-        logger.info(format_summary(summary))
+        show_finished(folder, summary)
         return summary
     cache = ranks.after_first(lambda: open_data(config, folder))
     store = FrameStore(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from slim_fast.data.cache import ClipCache
+from slim_fast.data.readers.stream import explain_damage
 from slim_fast.errors import UserError
 from slim_fast.evaluation.features import extract_features
 from slim_fast.evaluation.probe import probe, select_labelled_clips
@@ -87,6 +88,16 @@ def format_summary(summary: dict[str, Any]) -> str:
     if summary.get("changes"):
         lines.append(f"Resumed with other settings: {format_changes(summary['changes'])}.")
     return "\n".join(lines)
+
+
+def show_finished(folder: Path, summary: dict[str, Any]) -> None:
+    """Show what a run came to that is finished already. Raises: UserError for a damaged summary."""
+    logger.info(
+        f"{folder} holds a finished run; choose another --out for a new one, or more --steps to go "
+        "on."
+    )
+    with explain_damage(folder / SUMMARY, "; delete it and give the same command again"):
+        logger.info(format_summary(summary))
 
 
 def draw(

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from slim_fast.data.readers.stream import explain_damage
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import EncoderConfig
 from slim_fast.model.files import CLASSES, EncoderDescription
@@ -71,19 +72,24 @@ def load_unfinished_teacher(run: Path) -> TeacherCheckpoint | None:
             f"The run in {run} is not finished, and {path} comes from a version that did not "
             "write down its skeleton; give the run's pretrain command again to finish it."
         )
-    described = state["encoder"]
-    about = EncoderDescription(
-        EncoderConfig(**described["config"]),
-        Topology.from_dict(described["topology"]),
-        described["channels"],
-        described["more"],
-    )
-    name = described.get("name", SLiM.encoder_name)  # 0.1.0 knew one method
-    weights = {
-        k.removeprefix(f"{name}."): v for k, v in state["model"].items() if k.startswith(f"{name}.")
-    }
-    steps = state["conditions"]["steps"]
-    return TeacherCheckpoint(about, weights, name.split(".")[0], path, state["step"], steps)
+    with explain_damage(path):
+        described = state["encoder"]
+        about = EncoderDescription(
+            EncoderConfig(**described["config"]),
+            Topology.from_dict(described["topology"]),
+            described["channels"],
+            described["more"],
+        )
+        name = described.get("name", SLiM.encoder_name)  # 0.1.0 knew one method
+        prefix, weights = f"{name}.", state["model"].items()
+        return TeacherCheckpoint(
+            about,
+            {key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)},
+            name.split(".")[0],
+            path,
+            state["step"],
+            state["conditions"]["steps"],
+        )
 
 
 def _begun(run: Path) -> bool:

@@ -48,8 +48,14 @@ def open_tracker(folder: Path, config: PretrainConfig) -> Tracker | None:
     name = config.log.tracker
     if name is None:
         return None
+    from pydantic import TypeAdapter  # slow to import
+
     library, path = import_tracker(name), folder / IDENTITY
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        text = path.read_bytes() if path.exists() else b"{}"
+        known = TypeAdapter(dict[str, str]).validate_json(text)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged; delete it, and {name} begins a new run.") from error
     kind = WandbTracker if name == "wandb" else MlflowTracker
     try:
         tracker: Tracker = kind(library, folder, config, known.get(name))
@@ -58,8 +64,8 @@ def open_tracker(folder: Path, config: PretrainConfig) -> Tracker | None:
         raise UserError(
             f"log.tracker={name} cannot begin ({why}); mend that, or leave it out."
         ) from error
-    text = json.dumps({**known, name: tracker.identity})
-    write_atomically(path, lambda file: file.write(text.encode()))
+    content = json.dumps({**known, name: tracker.identity}).encode()
+    write_atomically(path, lambda file: file.write(content))
     return tracker
 
 

@@ -6,7 +6,6 @@ readers of `slim_fast.data.readers.mediapipe` and `openpose` take. It may have "
 "width" and "height" of the image in pixels; so may the object around "frames".
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ import numpy as np
 from slim_fast.data.readers import mediapipe, openpose
 from slim_fast.data.readers.files import read_json
 from slim_fast.errors import UserError, describe_os_error
+from slim_fast.reading import parse_json
 from slim_fast.skeletons import get_topology
 from slim_fast.watching.poses import Pace, PoseFrame, PoseSource
 
@@ -125,8 +125,8 @@ def _read_file(file: Path) -> Any:
 
 def _decode(line: str, place: str) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return parse_json(line)
+    except ValueError as error:
         raise UserError(f"{place} is no JSON, or cut short.") from error
 
 

@@ -165,6 +165,10 @@ def test_what_does_not_fit_is_one_sentence(
     (tmp_path / "a-run" / "config.json").write_text("{}")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "table.json").write_text("{")
+    (tmp_path / "changed").mkdir()
+    changed = json.loads((begun / "table.json").read_text())
+    changed["rows"] = {row: {"runs": [{"seed": 0}]} for row in changed["rows"]}
+    (tmp_path / "changed" / "table.json").write_text(json.dumps(changed))
     before = (begun / "table.json").read_bytes()
     cases: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
         (("objectives", "--rows", "tube"), {}, "The ablation objectives has no row 'tube'"),
@@ -180,6 +184,7 @@ def test_what_does_not_fit_is_one_sentence(
         (("objectives",), {"data": tmp_path / "nowhere"}, "is not a clip cache"),
         (("objectives",), {"out": tmp_path / "a-run"}, "is the folder of a run"),
         (("objectives",), {"out": tmp_path / "damaged"}, "table.json is damaged"),
+        (("objectives",), {"steps": 1, "out": tmp_path / "changed"}, "table.json cannot be read"),
         (("objectives",), {"seeds": 0}, "seeds=0: at least one seed is needed."),
         (("objectives",), {"preset": "mae-small"}, "preset"),
         (("objectives",), {"steps": 0}, "steps=0: must be"),

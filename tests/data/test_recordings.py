@@ -18,6 +18,16 @@ from slim_fast.errors import UserError
 CLIPS, BAD, STOP_AT = 40, 5, 20
 
 
+def test_a_kept_batch_with_characters_that_do_not_exist(tmp_path) -> None:
+    path = KeptBatches(tmp_path, "0" * 32).path(0)
+    items = np.array('[{"item": "a", "reason": "b"}]')
+    for last, found in ((ord("]"), [Problem("a", "b")]), (0x110000, None)):
+        items.reshape(1).view("u4")[-1] = last
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, items=items)
+        assert KeptBatches(tmp_path, "0" * 32).load(0) == found
+
+
 @pytest.fixture
 def folder(tmp_path, walkers, write_skeleton) -> Path:
     """40 NTU recordings, in three batches, of which the sixth is cut short."""

@@ -129,6 +129,7 @@ def test_without_pyarrow(cache, run_folder, tmp_path, monkeypatch, capsys):
         (["a.npy", "--topology", "coco-17"], "needs 17"),
         (["a.npy", "b.npy", "--topology", "ntu-25"], "a clip is (T frames, V joints"),
         (["broken.npy", "--topology", "ntu-25"], "cannot be read"),
+        (["header.npy", "--topology", "ntu-25"], "cannot be read"),
         (["a.npy", "cache"], "2 files: give one cache"),
         (["coco.npy", "--topology", "coco-17"], "--match-joints"),
     ],
@@ -140,6 +141,7 @@ def test_what_cannot_be_read(words, says, cache, run_folder, tmp_path, monkeypat
     np.save("coco.npy", np.random.default_rng(0).normal(0, 0.4, (20, 17, 2)))
     np.save("b.npy", np.zeros(3))
     Path("broken.npy").write_bytes(b"no array")
+    Path("header.npy").write_bytes(Path("a.npy").read_bytes().replace(b"(20, ", b"((20,"))
     assert features.main([str(run_folder), "--data", *words]) == 2
     said = capsys.readouterr().err
     assert says in said

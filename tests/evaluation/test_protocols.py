@@ -24,7 +24,12 @@ from slim_fast.evaluation.protocols import (
     semi,
 )
 from slim_fast.evaluation.protocols.linear import BEST, CHOSEN, evaluate_saved_grid
-from slim_fast.evaluation.protocols.results import format_table, summarise, write_results
+from slim_fast.evaluation.protocols.results import (
+    format_table,
+    read_results,
+    summarise,
+    write_results,
+)
 from slim_fast.evaluation.tuning.recipe import TuningRecipe, published_semi
 
 QUICK = Settings(seeds=(0, 1), iterations=6, recipe=TuningRecipe(batch=4))
@@ -203,3 +208,18 @@ def test_the_table_and_the_record(tmp_path):
     record = json.loads((tmp_path / "new" / "knn.json").read_text())
     assert record["figures"] == json.loads(json.dumps(summarise(figures)))
     assert record["run"] == "r"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"figures": {"a": {"learned": {"mean": "much", "std": 0, "values": []}}}}, {"settings": "x"}],
+)
+def test_records_of_other_content_are_empty(tmp_path, change):
+    record = {"settings": {"people": 2}, "figures": {}, "encoder": "e"}
+    (tmp_path / "knn").mkdir()
+    path = tmp_path / "knn" / "results.json"
+    for content, found in ((record, record), ({**record, **change}, {})):
+        path.write_text(json.dumps(content))
+        assert read_results(tmp_path) == [found]
+    path.write_text("[" * 3000)
+    assert read_results(tmp_path) == [{}]

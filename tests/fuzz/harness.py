@@ -10,15 +10,17 @@ import sys
 import tempfile
 import traceback
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from slim_fast.errors import UserError
 from tests.fuzz.mutations import mutate
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 
 SECONDS = 20
 """Of the processor's time that an input may take."""
@@ -36,9 +38,10 @@ class Hang(BaseException):
 class Finding:
     """An input that was not read as it should be: `number` and the seed draw it again."""
 
-    target: str
     number: int
     what: str
+    where: str
+    """The same for findings that are alike."""
 
 
 def fuzz(name: str, first: int, count: int, seed: int) -> tuple[list[Finding], int]:
@@ -49,78 +52,121 @@ def fuzz(name: str, first: int, count: int, seed: int) -> tuple[list[Finding], i
     while begin < first + count:
         end = min(begin + CHUNK, first + count)
         with tempfile.TemporaryDirectory() as folder:
-            report = Path(folder, "report")
-            process = os.fork()
-            if not process:
-                try:
-                    _read_all(name, range(begin, end), seed, Path(folder), report)
-                finally:
-                    os._exit(0)
-            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-            lines = [json.loads(line) for line in report.read_text().splitlines()]
+            read = partial(_read_all, name, range(begin, end), seed, Path(folder))
+            lines, how = in_a_process(read)
         refused += sum("refused" in line for line in lines)
-        findings += [Finding(name, x["number"], x["what"]) for x in lines if "what" in x]
+        findings += find(lines)
         done = max((line["number"] for line in lines), default=begin - 1) + 1
         if done < end:  # the process has ended over an input
-            findings.append(Finding(name, done, f"the process ended with {status}"))
+            findings.append(Finding(done, how, how))
             done += 1
         begin = done
     return findings, refused
 
 
-def _read_all(name: str, numbers: range, seed: int, folder: Path, report: Path) -> None:
-    target, good = TARGETS[name], folder / "good"
-    good.mkdir()
-    target.write(good)
-    signal.signal(signal.SIGPROF, _raise_hang)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))
-    ran: list[str] = []
-    sys.addaudithook(lambda event, _: ran.append(event) if event in _EVENTS else None)
-    with report.open("w", buffering=1) as file:
-        outcome = read_one(target, good, folder, None)
-        if outcome:  # else nothing would be learned from malformed ones
-            file.write(json.dumps({"number": numbers[0], "what": f"good files: {outcome}"}) + "\n")
-        for number in numbers:
-            ran.clear()
-            outcome = read_one(target, good, folder, random.Random(f"{seed} {name} {number}"))
-            if ran or list(folder.rglob("PROOF")) or Path("PROOF").exists():
-                outcome = {"what": f"code of the file was run: {ran}"}
-            file.write(json.dumps({"number": number, **outcome}) + "\n")
+def find(lines: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """The findings in what was reported."""
+    return [
+        Finding(line["number"], line["what"], line.get("where", line["what"]))
+        for line in lines
+        if "what" in line
+    ]
 
 
-def read_one(
-    target: Target, good: Path, folder: Path, draw: random.Random | None
-) -> dict[str, Any]:
-    """{}, {"refused": sentence} or {"what": what else came out} of one malformed copy of `good`;
-    draw None: of a copy as it is.
+Report = Callable[..., None]
+
+
+def in_a_process(read: Callable[[Report], None]) -> tuple[list[dict[str, Any]], str]:
+    """What read(report) reported, by keywords, in a process of its own; how that ended if not by
+    itself.
     """
-    place = folder / "in"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(good, place)
-    files = sorted(file for file in place.rglob("*") if file.is_file())
-    if draw is not None:
-        for file in draw.sample(files, min(len(files), draw.choice([1, 1, 1, 2]))):
-            file.write_bytes(mutate(file.read_bytes(), draw))
-    try:
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        with (
-            Path(os.devnull).open("w") as nowhere,
-            redirect_stdout(nowhere),
-            redirect_stderr(nowhere),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            target.read(place)
-    except UserError as error:
-        return {"refused": str(error)} if str(error) else {"what": "a UserError without words"}
-    except Hang:
-        return {"what": f"no end after {SECONDS} s"}
-    except BaseException:
-        return {"what": traceback.format_exc(limit=-4)}
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return {}
+    with tempfile.TemporaryFile("w+") as file:
+
+        def report(**outcome: Any) -> None:
+            file.write(json.dumps(outcome) + "\n")
+            file.flush()
+
+        process = os.fork()
+        if not process:
+            try:
+                read(report)
+            except BaseException:
+                report(number=sys.maxsize, what=traceback.format_exc())
+            finally:
+                os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        file.seek(0)
+        lines = [json.loads(line) for line in file]
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    return lines, f"the process ended {how}" if status else ""
+
+
+def _read_all(name: str, numbers: range, seed: int, folder: Path, report: Report) -> None:
+    reading = Reading(TARGETS[name], folder)
+    outcome = reading.read(reading.good)
+    if outcome:  # else nothing would be learned from malformed ones
+        report(number=numbers[0], what=f"good files: {outcome}")
+    for number in numbers:
+        draw, files = random.Random(f"{seed} {name} {number}"), dict(reading.good)
+        for path in draw.sample(list(files), min(len(files), draw.choice([1, 1, 1, 2]))):
+            files[path] = mutate(files[path], draw)
+        report(number=number, **reading.read(files))
+
+
+class Reading:
+    """Lets a target read files in folder/in; from then on the process is silent, and limited in
+    its memory.
+    """
+
+    def __init__(self, target: Target, folder: Path) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # of C libraries too
+            os.dup2(nowhere, stream)
+        warnings.simplefilter("ignore")
+        self._target, self._folder, self._place = target, folder, folder / "in"
+        self._place.mkdir()
+        target.write(self._place)
+        files = sorted(file for file in self._place.rglob("*") if file.is_file())
+        self.good = {str(file.relative_to(self._place)): file.read_bytes() for file in files}
+        """Content by path."""
+        self._ran: list[str] = []
+        sys.addaudithook(lambda event, _: self._ran.append(event) if event in _EVENTS else None)
+        signal.signal(signal.SIGPROF, _raise_hang)
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))
+
+    def read(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        """{}, {"refused": sentence} or {"what": what else came out} of files by their paths."""
+        shutil.rmtree(self._place, ignore_errors=True)
+        for path, content in files.items():
+            (self._place / path).parent.mkdir(parents=True, exist_ok=True)
+            (self._place / path).write_bytes(content)
+        self._ran.clear()
+        outcome = self._read()
+        if self._ran or list(self._folder.rglob("PROOF")) or Path("PROOF").exists():
+            return {"what": f"code of the file was run: {self._ran}"}
+        return outcome
+
+    def _read(self) -> dict[str, str]:
+        try:
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            # ends the process where Python does not come to raise Hang
+            signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
+            self._target.read(self._place)
+        except UserError as error:
+            return {"refused": str(error)} if str(error) else {"what": "a UserError without words"}
+        except Hang:
+            return {"what": f"no end after {SECONDS} s"}
+        except BaseException as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = [frame for frame in frames if "slim_fast" in Path(frame.filename).parts]
+            last = (ours or frames)[-1]
+            where = f"{type(error).__name__} at {last.filename}:{last.lineno}"
+            return {"what": traceback.format_exc(limit=-4), "where": where}
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return {}
 
 
 def _raise_hang(_: int, __: FrameType | None) -> None:

@@ -165,7 +165,9 @@ def test_the_runtime_is_read_from_a_package_or_its_folder(tmp_path, monkeypatch)
     assert read_runtime(None) == read
 
 
-@pytest.mark.parametrize("kind", ["missing", "no archive", "another package", "folder"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "no archive", "cut short", "another package", "folder"]
+)
 def test_what_is_no_runtime_is_one_sentence(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     path: Path | None = tmp_path / "a.tgz"
@@ -173,6 +175,10 @@ def test_what_is_no_runtime_is_one_sentence(tmp_path, monkeypatch, kind):
         path = None
     elif kind == "no archive":
         (tmp_path / "a.tgz").write_text("nothing")
+    elif kind == "cut short":
+        fake_package(tmp_path / "whole.tgz", MODULE, WASM)
+        content = (tmp_path / "whole.tgz").read_bytes()
+        (tmp_path / "a.tgz").write_bytes(content[: len(content) // 2])
     elif kind == "another package":
         fake_package(tmp_path / "a.tgz", MODULE)
     else:

@@ -8,6 +8,7 @@ import pytest
 
 from slim_fast import SLiMEncoder, report
 from slim_fast.model.encoder import EncoderConfig
+from slim_fast.reporting.run_files import RunFiles
 from slim_fast.skeletons import get_topology
 from tests.reporting.conftest import ARM, make_clips, rows_of, write_cache
 
@@ -128,3 +129,17 @@ def test_a_damaged_run(file, run, cache_path, tmp_path, capsys):
     assert f"{copy / file} is damaged" in said
     assert len(said.splitlines()) == 1
     assert not (copy / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "prototypes"),
+    [
+        ({"head": {"prototypes": 8}}, 8),
+        ({"head": {"prototypes": -1}}, None),
+        ({"head": 1}, None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_prototypes_of_settings_of_any_kind(model, prototypes):
+    assert RunFiles({"model": model}, [], {}).prototypes == prototypes

@@ -230,3 +230,22 @@ def test_ctrl_c_before_the_first_step(
         said == "Stopped by SIGINT. The same command resumes from the last checkpoint, if one was "
         "written.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("steps: null", "steps"),
+        ("optim: null", "optim"),
+        ("model: {encoder: null}", "model.encoder"),
+        ("views: {mask: {ratio: null}}", "views.mask.ratio"),
+        ("views: {local: [{interval: null}]}", "views.local[0].interval"),
+    ],
+)
+def test_nulls_where_a_value_is_needed(text: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"^{re.escape(name)} is null: give"):
+        pretrain.parse(["--config", str(path)])
+    path.write_text("threads: null\nlog: {tracker: null}")
+    assert pretrain.parse(["--config", str(path)]).threads is None

@@ -105,6 +105,16 @@ def test_finished_run_again(
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
 
 
+@pytest.mark.parametrize("change", [{"seconds": "x"}, {"device": None, "changes": [{"step": 1}]}])
+def test_a_summary_that_cannot_be_shown(
+    change: dict[str, object], finished: Path, refused: Refused
+) -> None:
+    path = finished / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert f"{path} cannot be read" in refused()
+    assert "delete it and give the same command again" in refused()
+
+
 @pytest.mark.usefixtures("unfinished")
 def test_resuming_on_other_clips(
     run: Callable[..., int], refused: Refused, write_cache: Callable[..., Path], clips: list[Clip]

@@ -105,7 +105,16 @@ def test_two_that_start_together(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"host": "a', b"[1]", b"\xff\xfe", b'{"host": 5, "process": "x"}'[:-1]]
+    "content",
+    [
+        b"",
+        b'{"host": "a',
+        b"[1]",
+        b"\xff\xfe",
+        b'{"host": 5, "process": "x"}'[:-1],
+        b'{"boot": [1]}',
+        b"[" * 3000,
+    ],
 )
 def test_half_written_one_is_taken_over(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
@@ -181,8 +190,10 @@ with RunLock(folder):
     assert (folder / "lock").exists()
     child = os.fork()
     if child == 0:
+        (folder / "child").write_text(str(os.getpid()))
         time.sleep(60)
-    (folder / "child").write_text(str(child))
+    while not (folder / "child").exists() or not (folder / "child").read_text():
+        time.sleep(0.01)
     os._exit(0)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

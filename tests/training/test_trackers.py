@@ -75,6 +75,20 @@ def test_a_run_and_its_resumption_are_one_run_there(
     assert library.ended == 2
 
 
+@pytest.mark.parametrize("library", ["mlflow"], indirect=True)
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1]", b'{"mlflow": 3}', b"[" * 3000])
+def test_a_damaged_identity(
+    library: StandIns, content: bytes, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / IDENTITY).write_bytes(content)
+    sentence = refused(log__tracker="mlflow")
+    assert sentence == (
+        f"{tmp_path / 'run' / IDENTITY} is damaged; delete it, and mlflow begins a new run."
+    )
+    assert not library.began
+
+
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_without_the_library(
     name: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch

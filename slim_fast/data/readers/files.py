@@ -1,6 +1,5 @@
 """Files of a data set that is a folder."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -12,6 +11,7 @@ import numpy as np
 
 from slim_fast.data.readers.source import Problem
 from slim_fast.errors import UserError
+from slim_fast.reading import parse_json
 
 MAX_FILE_BYTES, MAX_FRAMES = 256 << 20, 100_000  # of a recording
 PEEKED = 20  # files whose content is looked at to recognise a format
@@ -108,8 +108,8 @@ def read_json(file: Path) -> Any:
     if not content.strip():
         raise UserError("an empty file")
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise UserError("no JSON, or cut short") from error
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from slim_fast.data.clips import Clip
 from slim_fast.data.readers.source import Problem
+from slim_fast.data.readers.stream import is_valid_text
+from slim_fast.reading import parse_json
 from slim_fast.writing import write_atomically
 
 FINGERPRINT = re.compile("[0-9a-f]{32}")
@@ -36,7 +38,9 @@ class KeptBatches:
         """The content of batch `number`; None when it is not there, or damaged."""
         try:
             with np.load(self.path(number), allow_pickle=False) as archive:
-                items: list[dict[str, Any]] = json.loads(str(archive["items"]))
+                if not is_valid_text(archive["items"]):
+                    return None
+                items: list[dict[str, Any]] = parse_json(str(archive["items"]))
                 return [
                     Problem(**item)
                     if "reason" in item

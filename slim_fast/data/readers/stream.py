@@ -19,8 +19,8 @@ NPY_MAGIC = b"\x93NUMPY"
 
 
 @contextmanager
-def explain_damage(path: Path) -> Iterator[None]:
-    """Turn whatever reading a damaged file raises into a UserError."""
+def explain_damage(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into a UserError, with what helps behind it."""
     try:
         yield
     except UserError:
@@ -30,7 +30,7 @@ def explain_damage(path: Path) -> Iterator[None]:
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} cannot be read, it may be cut short or damaged ({cause})"
+            f"{path} cannot be read, it may be cut short or damaged ({cause}){remedy}"
         ) from error
 
 

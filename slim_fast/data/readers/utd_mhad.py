@@ -10,7 +10,8 @@ from pathlib import Path
 from einops import rearrange
 
 from slim_fast.data.clips import Clip
-from slim_fast.data.readers.files import MAX_FRAMES, list_files, read_bytes, some_file
+from slim_fast.data.readers.files import list_files, read_bytes, some_file
+from slim_fast.data.readers.matlab import read_matlab_frames
 from slim_fast.data.readers.recordings import Recording, read_recordings
 from slim_fast.data.readers.source import Options, Problem, Reader, Source
 from slim_fast.errors import UserError
@@ -28,35 +29,14 @@ tennis serve|push|knock|catch|pick up and throw|jog|walk|sit to stand|stand to s
 
 
 def read_mat(recording: Recording) -> Clip:
-    """Read the clip of a .mat file of MATLAB 4 to 7.2; other variables are not looked at.
-
-    Raises: OSError, UserError when there is none.
-    """
-    from io import BytesIO
-
-    from scipy.io import loadmat, whosmat  # slow to import
-
+    """Read the clip of a .mat file. Raises: OSError, UserError when there is none."""
     if recording.label < 0:
         raise UserError(f"action outside a1..a{len(ACTIONS)}")
     content = read_bytes(recording.files[0])
     if not content:
         raise UserError("an empty file")
-    try:
-        shapes = {name: (shape, kind) for name, shape, kind in whosmat(BytesIO(content))}
-    except NotImplementedError as error:
-        raise UserError("a MATLAB 7.3 file: save it with '-v7'") from error
-    except Exception as error:  # the parser raises many kinds
-        raise UserError("no MATLAB file, or cut short") from error
-    shape, kind = shapes.get(VARIABLE, ((), ""))
-    if len(shape) != 3 or shape[:2] != (JOINTS, 3) or kind not in ("double", "single"):
-        raise UserError(f"no {VARIABLE} of shape {JOINTS} x 3 x frames")
-    if shape[2] > MAX_FRAMES:
-        raise UserError(f"more than {MAX_FRAMES} frames: cut it into shorter recordings")
-    try:
-        joints = loadmat(BytesIO(content), variable_names=[VARIABLE])[VARIABLE]
-        return recording.clip(rearrange(joints.astype("f4"), "v c t -> t v c 1"))
-    except Exception as error:
-        raise UserError("no MATLAB file, or cut short") from error
+    joints = read_matlab_frames(content, VARIABLE, JOINTS, 3)
+    return recording.clip(rearrange(joints.astype("f4"), "v c t -> t v c 1"))
 
 
 def _describe(file: Path) -> Recording:

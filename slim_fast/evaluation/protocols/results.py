@@ -4,11 +4,27 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slim_fast.evaluation.protocols.task import SOURCES, Figures
 from slim_fast.writing import write_atomically
+
+
+@dataclass
+class _Figure:
+    mean: float
+    std: float
+    values: list[float]
+
+
+@dataclass
+class _Record:
+    """What is read of `write_results`' JSON."""
+
+    figures: dict[str, dict[str, _Figure]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def summarise(figures: Figures) -> dict[str, dict[str, dict[str, Any]]]:
@@ -76,10 +92,14 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     """The records that `write_results` left below a `default_folder`, oldest first; a damaged one
     is empty.
     """
+    from pydantic import TypeAdapter  # slow to import
+
     records = []
     for path in sorted(folder.glob("*/*.json"), key=lambda path: path.stat().st_mtime_ns):
-        record = None
+        record: dict[str, Any] = {}
         with suppress(OSError, ValueError):
-            record = json.loads(path.read_text(encoding="utf-8"))
-        records.append(record if isinstance(record, dict) else {})
+            content = path.read_bytes()
+            TypeAdapter(_Record).validate_json(content)
+            record = json.loads(content)
+        records.append(record)
     return records

@@ -28,7 +28,10 @@ def describe_weights(folder: Path) -> str:
     card = read_model_card(folder if (folder / CARD).exists() else folder.parent)
     if card is None:
         return "\n".join([*lines, "card        none"])
-    shown = {key: card.fields[key] for key in ("license", "base_model") if key in card.fields}
-    lines += [f"{key:11} {value}" for key, value in shown.items()]
+    for key in ("license", "base_model"):
+        value = card.fields.get(key)
+        names = value if isinstance(value, list) else [value]
+        if texts := [name for name in names if isinstance(name, str)]:
+            lines.append(f"{key:11} {', '.join(texts)}")
     lines += [f"reported    {line}" for line in card.results()]
     return "\n".join([*lines, f"card        {card.path}", "", card.text.strip()])

@@ -12,6 +12,7 @@ import yaml
 from slim_fast import __version__
 from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder
+from slim_fast.reading import parse_json
 from slim_fast.training.folder import CONFIG, ENCODER, SUMMARY
 from slim_fast.writing import write_atomically
 
@@ -40,7 +41,7 @@ class ModelCard:
     def results(self) -> list[str]:
         """A line for every accuracy in its model index."""
         lines = []
-        with contextlib.suppress(KeyError, TypeError):
+        with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, AttributeError):
             for result in self.fields["model-index"][0]["results"]:
                 data = result["dataset"]["name"]
                 lines += [f"{m['name']}: {m['value']:.4g} on {data}" for m in result["metrics"]]
@@ -55,7 +56,7 @@ def read_model_card(folder: Path) -> ModelCard | None:
     except OSError:
         return None
     _, *parts = text.split("---\n", 2) if text.startswith("---\n") else ("",)
-    with contextlib.suppress(yaml.YAMLError):
+    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
         fields = yaml.safe_load(parts[0]) if len(parts) == 2 else None
         if isinstance(fields, dict):
             return ModelCard(path, fields, parts[1])
@@ -67,8 +68,8 @@ def read_training_record(encoder_folder: Path) -> dict[str, Any] | None:
     run = encoder_folder.parent
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         if encoder_folder.name == ENCODER and (run / SUMMARY).exists():
-            summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
-            config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+            summary = parse_json((run / SUMMARY).read_text(encoding="utf-8"))
+            config = parse_json((run / CONFIG).read_text(encoding="utf-8"))
             # the recordings' name, and not the path they had on the machine that trained
             record = {"data": Path(summary["data"]).name, "split": config.get("split")}
             record |= {key: summary.get(key) for key in _RECORDED}

@@ -1,6 +1,5 @@
 """Trained linear probes beside an encoder's weights, as in SLiM's release: linear/*.pth."""
 
-import json
 import re
 import warnings
 from contextlib import suppress
@@ -22,6 +21,7 @@ from slim_fast.interop.checkpoints.hub import split_name
 from slim_fast.interop.checkpoints.read import Checkpoint, read_checkpoint
 from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import CLASSES
+from slim_fast.reading import parse_json
 
 BEST = "best"
 FOLDER = "linear"
@@ -178,7 +178,7 @@ def name_classes(checkpoint: Checkpoint, path: Path, classes: int) -> tuple[str,
     """
     record: Any = None
     with suppress(OSError, ValueError):
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
     recorded = record.get("classes") if isinstance(record, dict) else None
     for names in (recorded, checkpoint.about.more.get(CLASSES)):
         if isinstance(names, list) and len(names) == classes:

@@ -41,7 +41,7 @@ def read_runtime(path: Path | None) -> Runtime:
             return Runtime((path / MODULE).read_bytes(), (path / WASM).read_bytes())
         with tarfile.open(path) as archive:
             return Runtime(*(_member(archive, f"package/{name}") for name in (MODULE, WASM)))
-    except (OSError, tarfile.TarError, KeyError) as error:
+    except Exception as error:  # a damaged archive raises nearly anything
         reason = describe_os_error(error) if isinstance(error, OSError) else error
         raise UserError(f"{path} is no package of onnxruntime-web ({reason}): {REMEDY}.") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from slim_fast import SLiMClassifier, SLiMEncoder, UserError
+from slim_fast.interop.checkpoints.describe import describe_weights
 
 SUMMARY = {
     "data": "/home/somebody/caches/ntu60",
@@ -98,6 +99,32 @@ def test_records_that_cannot_be_read_are_passed_over(run, tmp_path, summary):
     (tmp_path / "saved" / "slim_fast.json").write_text(json.dumps({**ours, "training": [summary]}))
     SLiMEncoder.from_pretrained(tmp_path / "saved").save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "README.md").read_text().count("Not recorded.") == 2
+
+
+BOMB = "\n".join(f"x{n + 1}: &x{n + 1} [{', '.join([f'*x{n}'] * 10)}]" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [
+        ("license: mit\nbase_model: [a/b, c/d]", ["license     mit", "base_model  a/b, c/d"]),
+        ("date: 2020-13-45", []),
+        ("[" * 3000, []),
+        (
+            "license: mit\nmodel-index: [{results: [{dataset: {name: a}, "
+            "metrics: [{name: b, value: c}]}]}]",
+            ["license     mit"],
+        ),
+        ("license: mit\nmodel-index: []", ["license     mit"]),
+        (f"x0: &x0 [a]\n{BOMB}\nlicense: *x12", []),
+    ],
+)
+def test_whatever_a_card_says_is_shown_or_passed_over(make_encoder, tmp_path, header, shown):
+    make_encoder().save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text(f"---\n{header}\n---\nA text.\n")
+    lines = describe_weights(tmp_path).splitlines()
+    assert [line for line in lines if line.startswith(("license", "base_model"))] == shown
+    assert "A text." in lines
 
 
 def test_a_card_that_cannot_be_written(make_encoder, tmp_path):

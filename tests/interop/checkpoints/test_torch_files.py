@@ -140,3 +140,14 @@ def test_archives_of_other_kinds_are_not_opened(tmp_path):
         with pytest.raises(UserError, match="cannot be read: it is damaged, or nothing that"):
             SLiMEncoder.from_pretrained(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_zip_of_a_version_that_does_not_exist(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.zeros(2)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 6] = 96  # needed to extract, in the directory
+    content[content.index(b"PK\1\2") + 8] |= 1  # encrypted
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged, or nothing that torch.save wrote"):
+        read_tensors(path)
