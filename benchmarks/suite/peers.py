@@ -67,14 +67,13 @@ def slim_as_documented(precision: str, request: Request) -> Ask:
     for all people of a batch, the places of absent ones too, and what it does with threads is its
     own choice.
     """
-    import openvino
-
+    openvino = openvino_model.require()
     encoder = slim(request.clips.joints)
     programs, core = programs_of(encoder.eval().requires_grad_(False)), openvino.Core()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_PRECISION_HINT": openvino_model.PRECISIONS[precision],
     }
 
     @lru_cache

@@ -96,5 +96,5 @@ def _is_other_archive(path: Path) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return any(name.endswith("constants.pkl") for name in archive.namelist())
         return tarfile.is_tarfile(path)
-    except Exception:  # also NotImplementedError of zip, MemoryError of lzma
+    except Exception:  # a damaged archive raises nearly anything; torch.load is not asked again
         return True

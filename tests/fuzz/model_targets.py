@@ -102,10 +102,7 @@ TARGETS: dict[str, Target] = {
     "weights": _weights(),
     "weights of torch 1.5": _weights(_use_new_zipfile_serialization=False),
     "grid": Target(_write_grid, lambda folder: load_grid(folder / "grid.pth", 8, 1)),
-    "probe": Target(
-        _write_probe,
-        lambda folder: SLiMClassifier.from_pretrained(folder / "encoder", probe="best"),
-    ),
+    "probe": Target(_write_probe, _read_probe),
     "features": Target(_write_features, _read_features),
     "checksums": Target(_write_sums, verify_folder),
     "onnxruntime-web": Target(_write_package, lambda folder: read_runtime(folder / "ort.tgz")),

@@ -11,7 +11,7 @@ from slim_fast.errors import UserError
 from slim_fast.interop.runtimes.programs import Program, Run
 from slim_fast.interop.tracing import import_package, quiet
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 _LENGTHS = 4
 """Numbers of frames whose compiled programs are kept."""
 
@@ -36,7 +36,7 @@ def load(program: Program, precision: str) -> Run:
             f"openvino {openvino.__version__} can't read the encoder ({error}): take "
             "another backend."
         ) from error
-    return _People(openvino, model, {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]})
+    return _People(openvino, model, {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]})
 
 
 class _People:
