@@ -168,7 +168,7 @@ TABLES = {
     ),
     "watch": Table(
         "Watching",
-        "Frames a second of `slim-fast watch` with people in every frame, without finding their "
+        "Frames a second of the command `watch` with people in every frame, without finding their "
         "poses and without drawing: following them, carrying their joints over from MediaPipe's "
         "skeleton to NTU's, classifying windows of 64 frames with a model of the paper's sizes.",
         {
