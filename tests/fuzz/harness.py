@@ -1,5 +1,6 @@
 """Reads malformed files in processes of their own, and says what came out but a UserError."""
 
+import faulthandler
 import json
 import os
 import random
@@ -122,6 +123,7 @@ class Reading:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):  # of C libraries too
             os.dup2(nowhere, stream)
+        faulthandler.disable()  # pytest's writes to a stream of its own
         warnings.simplefilter("ignore")
         self._target, self._folder, self._place = target, folder, folder / "in"
         self._place.mkdir()
