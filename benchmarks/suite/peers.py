@@ -69,7 +69,7 @@ def slim_as_documented(precision: str, request: Request) -> Ask:
     """
     openvino = openvino_model.require()
     encoder = slim(request.clips.joints)
-    programs, core = programs_of(encoder.eval().requires_grad_(False)), openvino.Core()
+    programs = programs_of(encoder.eval().requires_grad_(False))
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -80,7 +80,7 @@ def slim_as_documented(precision: str, request: Request) -> Ask:
     def compiled(kind: Kind, shape: tuple[int, ...]) -> Any:
         model = openvino.convert_model(programs[kind].traced)
         model.reshape({model.inputs[0]: list(shape)})
-        return core.compile_model(model, "CPU", settings).create_infer_request()
+        return openvino_model.core().compile_model(model, "CPU", settings).create_infer_request()
 
     def ask(request: Request) -> Answer:
         kind: Kind = "cls" if request.tokens == "CLS" else "last"

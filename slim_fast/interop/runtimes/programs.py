@@ -105,7 +105,8 @@ class Runtimes:
 
     runs: for a kind. names: which runtime, in which precision, for messages and `answered_by`.
     limits: how far an answer may be from PyTorch's, ‖got - want‖ / ‖want‖; the first of every
-    number of frames is compared, because runtimes compile each anew.
+    number of frames is compared, because runtimes compile each anew, and of every choice of
+    programs where a run has several (`share`).
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Runtimes:
         limits: Mapping[Kind, float] | None = None,
     ) -> None:
         self._runs, self.names, self._limits = dict(runs), dict(names), dict(limits or {})
-        self._is_right: dict[tuple[Kind, int], bool] = {}
+        self._is_right: dict[tuple[Any, ...], bool] = {}
 
     @classmethod
     def of(cls, parts: Mapping[Kind, "Runtimes"], names: Mapping[Kind, str]) -> "Runtimes":
@@ -138,9 +139,11 @@ class Runtimes:
 
     def _ask(self, kind: Kind, clips: Tensor, run: Function) -> Sequence[Tensor]:
         """The layers for one group of clips."""
-        key = kind, clips.shape[1]
+        answer = self._runs[kind]
+        chosen = answer.share(len(clips)) if hasattr(answer, "share") else ()
+        key = kind, clips.shape[1], *chosen
         if self._is_right.get(key, True):
-            got = self._runs[kind](clips.detach().float().contiguous())
+            got = answer(clips.detach().float().contiguous())
             if key in self._is_right or kind not in self._limits:
                 return got
         want = [layer for (layer,) in run([clips], [None])]

@@ -7,13 +7,12 @@ import sys
 import pytest
 import torch
 
-from slim_fast import SLiMClassifier, SLiMEncoder, UserError
+from slim_fast import SLiMClassifier, UserError
 from slim_fast.interop.export import export_torch
 from slim_fast.interop.runtimes import choose, onnx_session, openvino_model
 from slim_fast.interop.runtimes.programs import LIMITS, programs_of
-from slim_fast.model.encoder import EncoderConfig
+from tests.interop.runtimes.small import is_near, made
 
-SMALL = EncoderConfig(width=16, depth=2, heads=2, registers=2, window=16)
 WAYS = [
     ("openvino", "fp32"),
     ("openvino", "bf16"),
@@ -21,20 +20,6 @@ WAYS = [
     ("onnxruntime", "int8"),
 ]
 PACKAGES = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
-
-
-def made(kind, *arguments, **options):
-    torch.manual_seed(3)
-    model = kind(*arguments, config=SMALL, **options)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
-    return model.eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def encoder() -> SLiMEncoder:
-    return made(SLiMEncoder, 5)
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=" ".join)
@@ -54,12 +39,6 @@ def crowd(frames: int = 24) -> torch.Tensor:
 
 
 PRESENT = torch.tensor([True, False, True, False, True, False])
-
-
-def is_near(got: torch.Tensor, want: torch.Tensor, limit: float) -> bool:
-    assert got.shape == want.shape
-    assert got.dtype == want.dtype
-    return bool((got - want).norm() <= limit * want.norm())
 
 
 def test_answers_are_those_of_float32(pair, encoder):
@@ -112,21 +91,6 @@ def test_a_classifier_answers_too():
     fast = classifier.optimize(backend="openvino", precision="fp32")
     x = torch.randn(2, 3, 16, 17, 2)
     torch.testing.assert_close(fast(x), classifier(x), rtol=1e-3, atol=1e-3)
-
-
-def test_people_have_threads_of_their_own(encoder):
-    pytest.importorskip("openvino")
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        fast = encoder.optimize(backend="openvino", precision="fp32")
-    finally:
-        torch.set_num_threads(before)
-    x = torch.randn(5, 3, 8, 5, 1)
-    assert is_near(fast(x), encoder(x), LIMITS["fp32"])
-    run = fast._runtimes._runs["cls"]
-    sizes = [len(run._queue(torch.Size([8, 5, 3]), streams)) for streams in (1, 2)]
-    assert sizes == [1, 2]
 
 
 def doubled(loader):

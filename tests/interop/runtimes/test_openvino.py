@@ -1,0 +1,70 @@
+"""OpenVINO: who is computed together, and what it leaves in the process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from slim_fast.interop.runtimes.programs import LIMITS
+from tests.interop.runtimes.small import is_near
+
+pytest.importorskip("openvino")
+
+
+def test_people_have_threads_of_their_own(encoder):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fast = encoder.optimize(backend="openvino", precision="fp32")
+    finally:
+        torch.set_num_threads(before)
+    x = torch.randn(5, 3, 8, 5, 1)
+    assert is_near(fast(x), encoder(x), LIMITS["fp32"])
+    run = fast._runtimes._runs["cls"]
+    sizes = [len(run._queue(torch.Size([8, 5, 3]), calls, 1)) for calls in (1, 2)]
+    assert sizes == [1, 2]
+
+
+def test_in_bf16_a_thread_takes_people_two_by_two(encoder):
+    fast = encoder.optimize(backend="openvino", precision="bf16")
+    run = fast._runtimes._runs["cls"]
+    shares = [run.share(people) for people in (1, 2, 5)]
+    assert shares == [{(1, 1): 1}, {(1, 2): 2}, {(1, 2): 4, (1, 1): 1}]
+    for people in (1, 2, 5):
+        x = torch.randn(people, 3, 8, 5, 1)
+        assert is_near(fast(x), encoder(x), LIMITS["bf16"])
+    assert [key[2:] for key in fast._runtimes._is_right if key[:2] == ("cls", 8)][-3:] == [
+        *map(tuple, shares)
+    ]
+
+
+CTRL_C = """
+import gc, os, signal, sys
+from slim_fast import SLiMEncoder
+from slim_fast.interop.runtimes import check
+from slim_fast.model.encoder import EncoderConfig
+check._SHAPES = check._SHAPES[:1]
+small = EncoderConfig(width=16, depth=1, heads=2, registers=1, window=8)
+encoders = [SLiMEncoder(5, config=small).optimize(backend="openvino") for _ in range(2)]
+assert "openvino_telemetry" not in sys.modules
+while encoders:
+    del encoders[0]
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_after_encoders_are_gone_and_nothing_is_sent(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert (done.stdout, done.returncode) == ("stopped\n", 0), done.stderr
+    assert not list(tmp_path.rglob("*openvino*"))  # where its telemetry keeps an identity
