@@ -39,6 +39,15 @@ def test_a_flaw_of_all_items_is_named(tmp_path, change, reason) -> None:
     assert ("keypoint'" in str(error.value)) == ("keypoint" in change)
 
 
+def test_one_coordinate_a_joint_is_refused(tmp_path) -> None:
+    items = [
+        {"label": 0, "img_shape": (720, 1280), "keypoint": np.full((1, 4, 17, width), 9.0)}
+        for width in (2, 1)
+    ]
+    with pytest.raises(UserError, match="clip 'clip000001' has 17 joints of 1 channels"):
+        convert(save(tmp_path / "a.pkl", items), tmp_path / "out", Options())
+
+
 ODD = st.recursive(
     st.none()
     | st.booleans()

@@ -153,7 +153,7 @@ def _read_positions(
         elif coordinates == 2 and keypoint.shape[-1] == 2:
             detected &= (position != -1).any(axis=-1)
         if (
-            coordinates == 2
+            position.shape[-1] == coordinates == 2  # one alone is for the cache to refuse
             and size is not None
             and (np.abs(position[detected]) >= MIN_PIXELS).any()
         ):
