@@ -3,6 +3,7 @@ pytest to ignore. Tests run beside each other, one process a processor.
 """
 
 import contextlib
+import ctypes
 import os
 
 # Each of these is read when a library is first imported, by pytest's processes and by the commands
@@ -12,14 +13,22 @@ os.environ["TRITON_INTERPRET"] = "1"
 # the interpreter is slow: what tests kernels asks for them
 os.environ.setdefault("SLIM_KERNELS", "reference")
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# the same examples every time: what others find is found by tests/fuzz, and not by chance in a run
+# that is about something else
+settings.register_profile("fixed", derandomize=True, database=None)
+settings.load_profile("fixed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,11 +49,23 @@ def thorough(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--thorough", default=False))
 
 
-@pytest.fixture
-def only_thorough(thorough: bool) -> None:
-    """Left out but for `--thorough`."""
-    if not thorough:
-        pytest.skip("takes long: run with --thorough")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked long are left out but for `--thorough`."""
+    if not config.getoption("--thorough", default=False):
+        skip = pytest.mark.skip(reason="takes long: run with --thorough")
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Tests and modules live as long as the process: no collection looks through them again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +75,12 @@ def one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_given_back() -> Iterator[None]:
+    """What a file's tests have freed: glibc keeps gigabytes of it for processes that run long."""
+    yield
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

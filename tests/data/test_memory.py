@@ -61,7 +61,9 @@ def test_train_test_npz_of_a_gigabyte(tmp_path) -> None:
     assert peak_mb("convert", tmp_path / "NTU60_CS.npz", tmp_path / "out") < LIMIT_MB
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize(
+    "protocol", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 5))]
+)
 def test_pickle_larger_than_the_limit(tmp_path, protocol) -> None:
     keypoint = np.zeros((1, 1500, 25, 3), np.float16)  # 225 kB
     keypoint[:, :10] = np.random.default_rng(0).normal(size=(25, 3)).astype(np.float16)

@@ -165,6 +165,7 @@ def test_another_dtype(make_classifier, dtype):
     assert (got - want).norm() <= (4e-2 if dtype == torch.bfloat16 else 1e-5) * want.norm()
 
 
+@pytest.mark.long
 def test_it_compiles_in_one_graph(make_classifier, make_encoder):
     torch.compiler.reset()
     x = crowd()

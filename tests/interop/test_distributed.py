@@ -70,7 +70,7 @@ def masks(step: int) -> torch.Tensor | None:
     return None if step % 2 else torch.arange(60).view(6, 10) % 3 == 0
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_several_steps_with_and_without_masks(size, tmp_path):
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), str(root / "kernels"), os.environ.get("PYTHONPATH", "")])

@@ -52,7 +52,7 @@ def test_a_sample_of_the_launches_is_sound():
     assert compiled_rows("--sample") == {(case.kernel, str(case.architecture)) for case in sample()}
 
 
-@pytest.mark.usefixtures("only_thorough")
+@pytest.mark.long
 def test_every_launch_is_sound():
     assert compiled_rows() == EVERYWHERE
 

@@ -23,7 +23,8 @@ from slim_fast.views.pipeline import ViewBatch, ViewGroup
 SHARED = Path(
     os.environ.get("SLIM_FAST_SHARED", Path(__file__).resolve().parents[2].parent / "shared")
 )
-CASES = [("all", 90), ("visible", 80), ("all", 80), ("visible", 90)]
+OTHERS = [("visible", 80), ("all", 80), ("visible", 90)]
+CASES = [("all", 90), *(pytest.param(*c, marks=pytest.mark.long) for c in OTHERS)]
 
 
 def error(got: Tensor, exact: Tensor) -> float:
@@ -44,8 +45,6 @@ def step(
 @pytest.mark.parametrize(("attention", "capability"), CASES)
 def test_a_training_step(attention, capability, thorough, monkeypatch) -> None:
     """Of the cases one is in the tests as they are run by default, and once: not bit by bit."""
-    if (attention, capability) != CASES[0] and not thorough:
-        pytest.skip("run by --thorough")
     encoder = EncoderConfig(width=64, depth=2, heads=2, attention=attention)
     head = HeadConfig(hidden=128, bottleneck=64, prototypes=100)
     model = SLiM(ModelConfig(encoder=encoder, head=head), 25, 3)
@@ -83,11 +82,9 @@ def test_a_training_step(attention, capability, thorough, monkeypatch) -> None:
 @pytest.mark.skipif(
     not (SHARED / "parity").is_dir(), reason=f"{SHARED}/parity is missing: set SLIM_FAST_SHARED"
 )
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("frames", [8, 64])
-def test_the_shared_checkpoint(frames, capability, thorough, monkeypatch) -> None:
-    if (frames, capability) != (8, 90) and not thorough:
-        pytest.skip("run by --thorough")
+@pytest.mark.parametrize("capability", [pytest.param(80, marks=pytest.mark.long), 90])
+@pytest.mark.parametrize("frames", [8, pytest.param(64, marks=pytest.mark.long)])
+def test_the_shared_checkpoint(frames, capability, monkeypatch) -> None:
     encoder = SLiMEncoder.from_pretrained(SHARED / "parity").eval()
     with np.load(SHARED / "parity" / "expected.npz", allow_pickle=False) as file:
         expected = {name: torch.from_numpy(file[name]) for name in file}

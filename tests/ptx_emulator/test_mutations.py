@@ -48,7 +48,7 @@ def test_faults_are_caught() -> None:
     assert list(escaped(QUICK)) == []
 
 
-@pytest.mark.usefixtures("only_thorough")
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 def test_all_sound_kernels_pass(target: str) -> None:
     with device(target):
@@ -58,7 +58,7 @@ def test_all_sound_kernels_pass(target: str) -> None:
 
 
 @needs_its_triton
-@pytest.mark.usefixtures("only_thorough")
+@pytest.mark.long
 def test_at_least_95_percent_of_all_faults_are_caught() -> None:
     real = [fault for fault in FAULTS if not fault.harmless]
     found = list(escaped([fault for fault in FAULTS if fault not in QUICK]))

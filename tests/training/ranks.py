@@ -44,6 +44,8 @@ VARIANTS: dict[str, tuple[str, tuple[int, ...], list[str]]] = {
     "mae-fsdp": ("mae", (2,), [*_MAE, "--sharding=fsdp"]),
 }
 """Name: whose losses and weights it must have on one process, on how many it runs, what is set."""
+FEW = [("slim", 1), ("slim", 2), ("fsdp", 2)]
+"""What is run but for --thorough."""
 MOVES = {"from-shards": (("fsdp", 2), ("slim", 1)), "to-shards": (("slim", 1), ("fsdp", 2))}
 """Runs that go on from a checkpoint of others: which, on how many processes, before and after."""
 
@@ -99,10 +101,11 @@ def local(x: torch.Tensor) -> torch.Tensor:
     return x.to_local() if isinstance(x, DTensor) else x
 
 
-def main(folder: Path, words: list[str]) -> int:
+def main(folder: Path, every: bool, words: list[str]) -> int:
     torch.set_num_threads(1)
-    work = [(size, (name, words, folder)) for name, v in VARIANTS.items() for size in v[1]]
-    for move, halves in MOVES.items():
+    runs = [(name, size) for name, v in VARIANTS.items() for size in v[1]] if every else FEW
+    work = [(size, (name, words, folder)) for name, size in runs]
+    for move, halves in MOVES.items() if every else ():
         for (name, size), stops in zip(halves, (True, False), strict=True):
             work.append((size, (name, words, folder, move, stops)))
     failed = [
@@ -115,4 +118,4 @@ def main(folder: Path, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2] == "every", sys.argv[3:]))

@@ -9,18 +9,19 @@ import pytest
 import torch
 
 from tests.training.conftest import TINY
-from tests.training.ranks import MOVES, STEPS, VARIANTS
+from tests.training.ranks import FEW, MOVES, STEPS, VARIANTS
 
 TOLERANCE = 1e-5
+OTHERS = [(n, s) for n, v in VARIANTS.items() for s in v[1] if (n, s) not in FEW]
 
 
 @pytest.fixture(scope="module")
-def results(cache_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(cache_path: Path, tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     slow = {"steps": STEPS, "batch": 8, "optim.learning_rate": 5e-3}
     fields = {**TINY, **slow, "data": cache_path}
-    words = []
-    command = [sys.executable, "-m", "tests.training.ranks", str(folder)]
+    which = "every" if thorough else "few"
+    command = [sys.executable, "-m", "tests.training.ranks", str(folder), which]
     words = [f"--{name}={value}" for name, value in fields.items()]
     done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "done", done.stdout + done.stderr
@@ -31,7 +32,9 @@ def read(folder: Path, name: str, size: int, rank: int = 0) -> dict[str, Any]:
     return torch.load(folder / f"{name}-{size}-{rank}.pt", weights_only=True)
 
 
-@pytest.mark.parametrize(("name", "size"), [(n, s) for n, v in VARIANTS.items() for s in v[1]])
+@pytest.mark.parametrize(
+    ("name", "size"), [*FEW, *(pytest.param(*other, marks=pytest.mark.long) for other in OTHERS)]
+)
 def test_losses_and_weights_of_one_process(results: Path, name: str, size: int) -> None:
     one, first = read(results, VARIANTS[name][0], 1), read(results, name, size)
     assert one["losses"][-1]["loss"] != one["losses"][0]["loss"]
@@ -53,6 +56,7 @@ def test_losses_and_weights_of_one_process(results: Path, name: str, size: int) 
         assert all(torch.equal(many["model"][key], first["model"][key]) for key in first["model"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("move", MOVES)
 def test_a_checkpoint_goes_on_held_in_another_way(results: Path, move: str) -> None:
     one, moved = read(results, "slim", 1), read(results, move, MOVES[move][1][1])

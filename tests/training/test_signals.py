@@ -116,7 +116,9 @@ def test_hang_up_that_the_parent_ignores(
     assert same(outcome(tmp_path / "run"), uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGHUP, marks=pytest.mark.long), signal.SIGTERM]
+)
 def test_signal_during_the_plots(
     number: signal.Signals,
     start: Callable[..., "subprocess.Popen[str]"],

@@ -89,13 +89,10 @@ def test_a_step_replayed_is_the_next_step(variant, tiny_trainer, same: Same):
     check_tape(*(tiny_trainer(unwatched=True, **VARIANTS[variant]) for _ in range(2)), 8, same)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", ["parts", "visible", "mae"])
-def test_so_it_is_with_the_triton_kernels(
-    variant, tiny_trainer, same: Same, monkeypatch, thorough: bool
-):
+def test_so_it_is_with_the_triton_kernels(variant, tiny_trainer, same: Same, monkeypatch):
     """A CPU's attention goes by how many views of a part are masked, which the host reads."""
-    if variant != "parts" and not thorough:
-        pytest.skip("run by --thorough")
     monkeypatch.setenv("SLIM_KERNELS", "triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     check_tape(*(tiny_trainer(unwatched=True, **VARIANTS[variant]) for _ in range(2)), 6, same)

@@ -48,6 +48,7 @@ runpy.run_module("slim_fast.pretrain", run_name="__main__")
 """
 
 
+@pytest.mark.long
 def test_a_process_that_hangs_is_named(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
     script = tmp_path / "hanging.py"
     script.write_text(HANGING)
@@ -68,6 +69,7 @@ def test_a_killed_process_and_the_restart(
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    launcher.append("--monitor-interval=2")  # time for the other process to speak before its end
     command = [sys.executable, "-m", *launcher, str(script), *arguments()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -89,6 +91,7 @@ def test_a_killed_process_and_the_restart(
         assert "gloo" not in (tmp_path / f"threads-{rank}").read_text()
 
 
+@pytest.mark.long
 def test_sharded_weights_evaluate_and_save_the_same_encoder(
     arguments: Callable[..., list[str]], tmp_path: Path, whole_run: Path
 ) -> None:

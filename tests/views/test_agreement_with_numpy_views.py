@@ -70,7 +70,9 @@ def test_tube_masks(tokens, min_area, ratio):
     assert_same_mean(*apart, "strangers masked together", 2 * slack)
 
 
-@pytest.mark.parametrize("frames", [12, 30, 80, 160, 300])
+@pytest.mark.parametrize(
+    "frames", [80, *(pytest.param(n, marks=pytest.mark.long) for n in (12, 30, 160, 300))]
+)
 def test_frames(frames, make_store):
     """Positions in time of a global view and of each local view around it, slot by slot."""
     many = 3000

@@ -106,7 +106,7 @@ print(max(peak[0], own()) * 1024)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("staged", [[], ["staged"]])
+@pytest.mark.parametrize("staged", [pytest.param([], marks=pytest.mark.long), ["staged"]])
 def test_a_mapped_data_set_takes_no_memory_of_its_own(staged, make_store, walker):
     """What the system may take back, pages of the file, is not counted."""
     frames, few, many = 1500, 12, 112  # 0.45 MB a clip

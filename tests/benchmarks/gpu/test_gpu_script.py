@@ -84,6 +84,7 @@ def test_without_a_gpu_one_sentence_says_so():
     assert "needs a CUDA GPU" in done.stderr
 
 
+@pytest.mark.long
 def test_every_op_passes_in_the_interpreter(tmp_path):
     done = run("benchmarks.gpu", "--interpret", "--quick", "--results", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
@@ -195,6 +196,7 @@ def test_the_record_is_replaced_by_commit_and_reported(tmp_path, capsys):
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.long
 @without_gpu
 def test_the_tuner_compiles_a_grid_and_says_that_nothing_was_timed():
     grid = ["BM=16", "BLOCKS=2,4", "num_warps=4", "num_stages=1"]
@@ -217,6 +219,7 @@ def test_the_tuner_compiles_a_grid_and_says_that_nothing_was_timed():
     assert lines[-2:] == ["2 of 2 candidates are sound", "no timings: there is no CUDA GPU here"]
 
 
+@pytest.mark.long
 def test_the_tuner_drops_what_does_not_fit():
     grid = ["BM=128", "BN=128", "num_warps=4", "num_stages=3"]
     done = run(

@@ -44,8 +44,12 @@ KINDS = [
 ]
 
 
-SLOW = {"bench_drop_in.py": {"drop_in"}, "bench_runtimes.py": {"runtimes", "like_for_like"}}
-"""What compiles for most of the suite's time, and its figures: left to --thorough."""
+SLOW = {
+    "bench_drop_in.py": {"drop_in"},
+    "bench_linear_grid.py": {"linear_grid"},
+    "bench_runtimes.py": {"runtimes", "like_for_like"},
+}
+"""What takes most of the suite's time, and its figures: left to --thorough."""
 
 
 @pytest.fixture(scope="module")

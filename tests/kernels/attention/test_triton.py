@@ -66,7 +66,7 @@ def both(
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     lengths=st.lists(st.sampled_from([0, 1, 2, 15, 16, 17, 33]), min_size=1, max_size=4),

@@ -126,6 +126,7 @@ def test_clips_of_another_dtype_than_the_parameters(backend):
     )
 
 
+@pytest.mark.long
 def test_clips_of_more_than_2_31_numbers():
     """Offsets beyond int32; only the pages that are touched take memory."""
     pytest.importorskip("triton", reason="the Triton kernels need triton")

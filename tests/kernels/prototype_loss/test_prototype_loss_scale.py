@@ -143,7 +143,7 @@ def _rank(rank: int, port: int, out: str) -> None:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("kernels", ["reference", "triton"])
+@pytest.mark.parametrize("kernels", [pytest.param("reference", marks=pytest.mark.long), "triton"])
 def test_rows_over_two_processes_give_the_single_process_result(tmp_path, kernels, monkeypatch):
     if kernels == "triton":
         pytest.importorskip("triton", reason="the Triton kernels need triton")
