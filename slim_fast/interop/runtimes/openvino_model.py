@@ -63,7 +63,7 @@ class _People:
     Shapes are fixed: with dynamic ones it takes a fifth longer. Persons share nothing, so each has
     a thread for itself as long as there are enough of them, and threads never wait for each other
     within a person; those who are left over get all threads, one after the other. In bf16 a thread
-    that has two people takes them in one call: 3 to 7 % faster, in fp32 as much slower.
+    that has two people takes them in one call: 3 to 7 % faster, but 1 to 2 % slower in fp32.
     """
 
     def __init__(self, openvino: Any, model: Any, precision: str) -> None:
