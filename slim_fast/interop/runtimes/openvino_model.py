@@ -81,9 +81,7 @@ class _People:
         with self._lock:
             groups = clips.split(list(counts.values()))
             answers = [self._infer(x, *kind) for kind, x in zip(counts, groups, strict=True)]
-        return (
-            answers[0] if len(answers) == 1 else [torch.cat(x) for x in zip(*answers, strict=True)]
-        )
+        return [torch.cat(x) if len(x) > 1 else x[0] for x in zip(*answers, strict=True)]
 
     def share(self, people: int) -> dict[tuple[int, int], int]:
         """Of so many people, those whom each of the compiled programs takes, if any."""
