@@ -28,12 +28,9 @@ def backend(request, monkeypatch):
     return request.param
 
 
-ONE = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "backend", [pytest.param("reference", marks=pytest.mark.long), "triton"], indirect=True
 )
-
-
-@ONE
 def test_forward_and_backward_compile_in_one_graph(backend):
     model = encoder()
     views = [torch.randn(3, 16, 5, 3), torch.randn(2, 8, 5, 3)]
@@ -51,7 +48,7 @@ def test_forward_and_backward_compile_in_one_graph(backend):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@ONE
+@pytest.mark.long
 def test_other_batches_and_lengths_compile_too(backend):
     model = encoder().eval()
     compiled = torch.compile(

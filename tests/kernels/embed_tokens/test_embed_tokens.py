@@ -142,6 +142,7 @@ def test_clips_of_more_than_2_31_numbers():
     assert torch.equal(*outs)
 
 
+@pytest.mark.long
 def test_channels_more_than_2_30_numbers_apart():
     pytest.importorskip("triton", reason="the Triton kernels need triton")
     from slim_kernels.embed_tokens import triton as embed_triton
