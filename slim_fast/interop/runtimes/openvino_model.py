@@ -1,4 +1,4 @@
-"""Programs in OpenVINO: one person a thread, each compiled for its number of frames."""
+"""Programs in OpenVINO: one person a thread, or two, each compiled for its number of frames."""
 
 import sys
 from functools import cache, lru_cache
