@@ -212,7 +212,11 @@ def test_the_table_and_the_record(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"figures": {"a": {"learned": {"mean": "much", "std": 0, "values": []}}}}, {"settings": "x"}],
+    [
+        {"figures": {"a": {"learned": {"mean": "much", "std": 0, "values": []}}}},
+        {"figures": {"a": {"learned": {"mean": 0.5, "std": "0.1", "values": [0.4, 0.6]}}}},
+        {"settings": "x"},
+    ],
 )
 def test_records_of_other_content_are_empty(tmp_path, change):
     record = {"settings": {"people": 2}, "figures": {}, "encoder": "e"}

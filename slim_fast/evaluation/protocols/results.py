@@ -99,7 +99,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         record: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             content = path.read_bytes()
-            TypeAdapter(_Record).validate_json(content)
+            TypeAdapter(_Record).validate_json(content, strict=True)  # numbers, not words
             record = json.loads(content)
         records.append(record)
     return records
