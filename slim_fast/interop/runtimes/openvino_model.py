@@ -69,10 +69,10 @@ class _People:
     def __init__(self, openvino: Any, model: Any, precision: str) -> None:
         self._openvino, self._model, self._precision = openvino, model, precision
         self._core, self._threads, self._lock = core(), torch.get_num_threads(), Lock()
+        # calls at a time and the people of each, the first ones for as many as they fit
         self._kinds = [(self._threads, 1), (1, 1)]
         if precision == PRECISIONS["bf16"]:
             self._kinds.insert(0, (self._threads, 2))
-        """Calls at a time and the people of each, the first ones for as many as they fit."""
         self._queue = lru_cache(len(self._kinds) * _LENGTHS)(self._compile)
 
     def __call__(self, clips: Tensor) -> list[Tensor]:
