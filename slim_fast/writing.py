@@ -39,3 +39,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Call write(file) on a `replace_atomically`. Raises: as it does."""
     with replace_atomically(path) as temporary, temporary.open("wb") as file:
         write(file)
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8; what it lacks, such as bytes of a file's name in another encoding, as escapes."""
+    return text.encode(errors="backslashreplace")

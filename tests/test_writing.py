@@ -17,7 +17,7 @@ from slim_fast.model.encoder import EncoderConfig
 from slim_fast.skeletons import get_topology
 from slim_fast.training.checkpoint import Checkpoints
 from slim_fast.training.monitor import drop_records_after
-from slim_fast.writing import replace_atomically
+from slim_fast.writing import encode_text, replace_atomically
 
 COCO = get_topology("coco-17")
 
@@ -71,3 +71,8 @@ def test_a_private_file_of_a_writers_own_gets_the_users_permissions(tmp_path: Pa
     (tmp_path / "like").touch()
     assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "like").stat().st_mode
     assert sorted(os.listdir(tmp_path)) == ["a.bin", "like"]
+
+
+def test_text_with_names_in_another_encoding() -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9")
+    assert encode_text(name) == b"caf\\udce9 \xc3\xa9"

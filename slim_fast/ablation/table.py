@@ -11,7 +11,7 @@ from slim_fast.errors import UserError
 from slim_fast.evaluation.protocols.results import format_cell, summarise_values
 from slim_fast.training.config import find_differences
 from slim_fast.training.folder import CONFIG, read_json_object
-from slim_fast.writing import write_atomically
+from slim_fast.writing import encode_text, write_atomically
 
 RECORD, TABLE = "table.json", "table.md"
 FIGURES = {"knn_top1": "1-NN", "linear_top1": "linear"}
@@ -63,7 +63,7 @@ def add_run(
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write table.json and table.md, each whole or as it was. Raises: OSError."""
     for name, text in ((RECORD, json.dumps(record, indent=1)), (TABLE, format_page(record))):
-        content = text.encode()
+        content = encode_text(text)
         write_atomically(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from slim_fast.drawing import style
 from slim_fast.errors import UserError, describe_os_error
-from slim_fast.writing import write_atomically
+from slim_fast.writing import encode_text, write_atomically
 
 LINK, GOOD, ATTENTION = style.COLOURS[0], style.COLOURS[2], style.COLOURS[3]
 
@@ -45,7 +45,7 @@ def write_page(path: Path, content: Mapping[str, Any]) -> None:
     text = environment.get_template("page.html").render(**parts, **content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(path, lambda file: file.write(encode_text(text)))
     except OSError as error:
         raise UserError(
             f"The report could not be written ({describe_os_error(error)}): choose another --out."

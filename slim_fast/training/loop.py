@@ -28,6 +28,7 @@ from slim_fast.training.threads import ThreadAdapter
 from slim_fast.training.trackers import open_tracker
 from slim_fast.training.trainer import NonFiniteLoss, Trainer
 from slim_fast.training.work import CEILING, describe_load
+from slim_fast.writing import encode_text
 
 EVENTS = 10  # evaluations and checkpoints of a run that names no interval
 TRY_AGAIN = 75
@@ -237,7 +238,7 @@ class TrainingLoop:
     def _describe_nonfinite(self, error: NonFiniteLoss) -> str:
         """A sentence for the user, and the names of the batch's clips in a file."""
         path = self.folder / f"nonfinite-step-{error.step}.txt"
-        path.write_text("\n".join(error.clips) + "\n", encoding="utf-8")
+        path.write_bytes(encode_text("\n".join(error.clips) + "\n"))
         shown, more = ", ".join(error.clips[:4]), len(error.clips) - 4
         last = self.checkpoints.files()
         return (

@@ -14,7 +14,7 @@ from slim_fast.errors import UserError
 from slim_fast.model.encoder import Encoder
 from slim_fast.reading import parse_json
 from slim_fast.training.folder import CONFIG, ENCODER, SUMMARY
-from slim_fast.writing import write_atomically
+from slim_fast.writing import encode_text, write_atomically
 
 CARD = "README.md"
 TRAINING = "training"
@@ -88,7 +88,7 @@ def write_model_card(encoder: Encoder, folder: Path, extra: Mapping[str, Any]) -
     try:
         if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
             return
-        text = format_model_card(encoder, extra).encode()
+        text = encode_text(format_model_card(encoder, extra))
         write_atomically(path, lambda file: file.write(text))
     except OSError as error:
         raise UserError(f"Could not write {path}: {error.strerror or error}.") from error

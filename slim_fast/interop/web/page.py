@@ -24,7 +24,7 @@ from slim_fast.evaluation.features import load_evaluation_clips
 from slim_fast.interop.classifier import SLiMClassifier
 from slim_fast.interop.export import export_onnx
 from slim_fast.interop.web.runtime import Runtime
-from slim_fast.writing import write_atomically
+from slim_fast.writing import encode_text, write_atomically
 
 OPSET = 17
 
@@ -96,7 +96,7 @@ def write_web_page(
     page = re.sub(r"@@(\w+)@@", lambda field: fields[field[1]], template)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(page.encode()))
+        write_atomically(path, lambda file: file.write(encode_text(page)))
     except OSError as error:
         raise UserError(
             f"The page could not be written ({describe_os_error(error)}): choose another path."
