@@ -27,7 +27,7 @@ def test_people_have_threads_of_their_own(encoder):
     assert sizes == [1, 2]
 
 
-def test_in_bf16_a_thread_takes_people_two_by_two(encoder):
+def test_in_bf16_one_thread_takes_people_two_by_two(encoder):
     fast = encoder.optimize(backend="openvino", precision="bf16")
     run = fast._runtimes._runs["cls"]
     shares = [run.share(people) for people in (1, 2, 5)]
