@@ -1,9 +1,9 @@
 """python -m benchmarks.protocols CACHE RUN: pre-train, evaluate by every protocol, keep a record.
 
 RUN is trained by `slim_fast.pretrain` (a finished run is taken as it is), evaluated by
-`slim_fast.evaluate all --parts`, and its figures go to benchmarks/records/results/protocols/, from
-which `python -m benchmarks.records --write` makes the tables of RESULTS.md. Options that are not
-listed here are those of slim_fast.pretrain.
+`slim_fast.evaluate all --parts --windows`, and its figures go to
+benchmarks/records/results/protocols/, from which `python -m benchmarks.records --write` makes the
+tables of RESULTS.md. Options that are not listed here are those of slim_fast.pretrain.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, default=RESULTS / "protocols", help="folder")
     options, training = parser.parse_known_args(arguments)
     training = ["--data", str(options.cache), "--out", str(options.run), *training]
-    evaluation = ["all", str(options.run), "--data", str(options.cache), "--parts"]
+    evaluation = ["all", str(options.run), "--data", str(options.cache), "--parts", "--windows"]
     for command, words in ((pretrain, training), (evaluate, evaluation)):
         if status := command.main(words):
             return status

@@ -28,6 +28,7 @@ from slim_fast.evaluation.knn import compute_knn_accuracy
 from slim_fast.evaluation.linear import compute_linear_accuracy
 from slim_fast.evaluation.parts import extract_parts, whiten
 from slim_fast.evaluation.probe import make_random_encoder
+from slim_fast.evaluation.windows import extract_windows
 from slim_fast.model.encoder import Encoder
 from slim_fast.model.files import encoder_folder, load_encoder
 from slim_fast.pretrain import main as pretrain
@@ -100,11 +101,14 @@ class Subjects:
         """Per cent of the clips that are classified rightly with frozen features."""
         features = extract_features(encoder, self.cache, self.clips)
         parts = extract_parts(encoder, self.cache, self.clips)
+        windows = extract_windows(encoder, self.cache, self.clips)
         return {
             "knn": self._over_folds(features.retrieval, _nearest),
             "linear": self._over_folds(features.pooled, _logistic),
             "parts_knn": self._over_folds(parts, _nearest_whitened),
             "parts_linear": self._over_folds(parts, _logistic),
+            "windows_knn": self._over_folds(windows, _nearest),
+            "windows_linear": self._over_folds(windows, _logistic),
         }
 
     def score_coordinates(self) -> dict[str, float]:

@@ -112,6 +112,11 @@ def build_parser() -> CommandParser:
         "more on small data sets and take more memory"
     )
     parser.add_argument("--parts", action="store_true", help=parts)
+    windows = (
+        "knn, linear and semi also read the CLS tokens of nine overlapping windows of a clip, in "
+        "turn, which keep the order of what happens; nine times the encoding"
+    )
+    parser.add_argument("--windows", action="store_true", help=windows)
     classifiers = "linear classifiers in the release's format to score instead of training them"
     parser.add_argument("--classifiers", type=Path, metavar="FILE", help=classifiers)
     out = "folder of features and results (default: evaluation, in the run or beside the file)"
@@ -172,6 +177,7 @@ def run(options: Namespace) -> None:
         recipe=recipe,
         semi_recipe=semi if is_published else None,
         parts=options.parts,
+        windows=options.windows,
     )
     cache = ClipCache.open(options.data)
     encoders = open_encoders(options, cache)

@@ -18,6 +18,8 @@ METRICS = {
     "linear": "logistic regression",
     "parts_knn": "1-NN, body parts, whitened",
     "parts_linear": "logistic regression, body parts",
+    "windows_knn": "1-NN, windows",
+    "windows_linear": "logistic regression, windows",
     "seconds": "minutes",
 }
 

@@ -11,7 +11,7 @@ from slim_fast.evaluation.features import load_evaluation_clips
 from slim_fast.evaluation.knn import compute_knn_accuracy
 from slim_fast.evaluation.parts import RIDGE, extract_parts, whiten
 from slim_fast.evaluation.protocols import Settings, Task, evaluate_knn, evaluate_linear
-from slim_fast.evaluation.protocols.linear import PARTS
+from slim_fast.evaluation.protocols.task import PARTS
 
 
 @pytest.fixture
@@ -81,4 +81,4 @@ def test_protocols_read_parts_where_asked(cache, encoder, tmp_path):
     assert figures.rows[row]["learned"] == [wanted]
     assert figures.rows[row].keys() == {"learned", "random_encoder", "coordinates"}
     linear = evaluate_linear(task, replace(settings, parts=True))
-    assert linear.rows[PARTS].keys() == {"learned", "random_encoder"}
+    assert linear.rows[f"logistic regression, {PARTS}"].keys() == {"learned", "random_encoder"}

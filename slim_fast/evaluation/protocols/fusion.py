@@ -39,8 +39,7 @@ def evaluate_fusion(tasks: Mapping[str, Task], settings: Settings, protocol: str
     """
     figures, first = Figures(), next(iter(tasks.values()))
     fuse, row = (_vote, "1-NN") if protocol == "knn" else (_add_scores, REGRESSION)
-    sources = [("learned", 0), *(("random_encoder", s) for s in settings.seeds)]
-    for source, seed in [*sources, ("coordinates", 0)]:
+    for source, seed in [*settings.encoders, ("coordinates", 0)]:
         sets = {name: _features(task, source, seed, protocol) for name, task in tasks.items()}
         rows = {name: [one] for name, one in sets.items()} | {" + ".join(sets): [*sets.values()]}
         for name, members in rows.items():

@@ -6,7 +6,7 @@ from slim_fast.evaluation.knn import compute_knn_accuracy, predict_knn
 from slim_fast.evaluation.metrics import score_predictions
 from slim_fast.evaluation.parts import whiten
 from slim_fast.evaluation.probe import NEIGHBOURS
-from slim_fast.evaluation.protocols.task import Figures, Settings, Task
+from slim_fast.evaluation.protocols.task import PARTS, WINDOWS, Figures, Settings, Task
 from slim_fast.evaluation.retrieval import compute_retrieval
 
 RANKS = (5, 10)  # recall@1 is the accuracy of one neighbour
@@ -17,27 +17,28 @@ def evaluate_knn(task: Task, settings: Settings) -> Figures:
 
     Of the learned features, of a random encoder for each seed, and of coordinates. With
     settings.parts also the 1-NN accuracy of body parts over time, which are whitened, and of
-    whitened coordinates.
+    whitened coordinates; with settings.windows that of CLS of windows.
     """
     figures = Figures()
-    train, test = task.features("learned")
-    _add(figures, task, "learned", train.retrieval, test.retrieval)
-    for seed in settings.seeds:
-        train, test = task.features("random_encoder", seed)
-        _add(figures, task, "random_encoder", train.retrieval, test.retrieval)
+    for source, seed in settings.encoders:
+        train, test = task.features(source, seed)
+        _add(figures, task, source, train.retrieval, test.retrieval)
     _add(figures, task, "coordinates", *task.coordinates)
     if settings.parts:
-        _add_parts(figures, task, "learned", *task.parts("learned"))
-        for seed in settings.seeds:
-            _add_parts(figures, task, "random_encoder", *task.parts("random_encoder", seed))
-        _add_parts(figures, task, "coordinates", *task.coordinates)
+        sets = [(source, task.parts(source, seed)) for source, seed in settings.encoders]
+        for source, pair in [*sets, ("coordinates", task.coordinates)]:
+            _add_nearest(figures, task, f"1-NN, {PARTS}, whitened", source, *whiten(*pair))
+    if settings.windows:
+        for source, seed in settings.encoders:
+            _add_nearest(figures, task, f"1-NN, {WINDOWS}", source, *task.windows(source, seed))
     return figures
 
 
-def _add_parts(figures: Figures, task: Task, source: str, train: Tensor, test: Tensor) -> None:
-    train, test = whiten(train, test)
+def _add_nearest(
+    figures: Figures, task: Task, row: str, source: str, train: Tensor, test: Tensor
+) -> None:
     accuracy = compute_knn_accuracy(train, task.train_labels, test, task.test_labels)
-    figures.add("1-NN, body parts over time, whitened", source, accuracy[1])
+    figures.add(row, source, accuracy[1])
 
 
 def _add(figures: Figures, task: Task, source: str, train: Tensor, test: Tensor) -> None:

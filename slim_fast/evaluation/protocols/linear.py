@@ -21,12 +21,11 @@ from slim_fast.evaluation.grid.train import (
 )
 from slim_fast.evaluation.linear import compute_linear_accuracy
 from slim_fast.evaluation.metrics import score_predictions
-from slim_fast.evaluation.protocols.task import Figures, Settings, Task
+from slim_fast.evaluation.protocols.task import PARTS, WINDOWS, Figures, Settings, Task
 from slim_fast.model.frozen import freeze
 
 CHOSEN, BEST = "linear, chosen on held-out clips", "linear, best on the test clips"
 REGRESSION = "logistic regression"
-PARTS = f"{REGRESSION}, body parts over time"
 
 
 def evaluate_linear(task: Task, settings: Settings, file: Path | None = None) -> Figures:
@@ -46,17 +45,17 @@ def evaluate_linear(task: Task, settings: Settings, file: Path | None = None) ->
             if file is not None and source == "learned" and seed == settings.seeds[0]:
                 save_grid(grid, file, _iterations(task, settings), choice, "slim_fast")
                 figures.notes |= {"chosen": str(choice), "file": str(file)}
-    train, test = task.features("learned")
-    _add_regression(figures, task, "learned", train.pooled, test.pooled)
-    for seed in settings.seeds:
-        train, test = task.features("random_encoder", seed)
-        _add_regression(figures, task, "random_encoder", train.pooled, test.pooled)
+    for source, seed in settings.encoders:
+        train, test = task.features(source, seed)
+        _add_regression(figures, task, source, train.pooled, test.pooled)
     _add_regression(figures, task, "coordinates", *task.coordinates)
-    if settings.parts:
-        _add_regression(figures, task, "learned", *task.parts("learned"), PARTS)
-        for seed in settings.seeds:
-            parts = task.parts("random_encoder", seed)
-            _add_regression(figures, task, "random_encoder", *parts, PARTS)
+    for asked, name, read in (
+        (settings.parts, PARTS, task.parts),
+        (settings.windows, WINDOWS, task.windows),
+    ):
+        for source, seed in settings.encoders if asked else ():
+            row = f"{REGRESSION}, {name}"
+            _add_regression(figures, task, source, *read(source, seed), row)
     return figures
 
 

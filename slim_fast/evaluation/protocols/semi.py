@@ -10,7 +10,7 @@ from torch import Tensor
 from slim_fast.errors import UserError
 from slim_fast.evaluation.linear import fit_linear_head
 from slim_fast.evaluation.protocols.finetune import tune_and_score
-from slim_fast.evaluation.protocols.task import Figures, Settings, Task
+from slim_fast.evaluation.protocols.task import WINDOWS, Figures, Settings, Task
 from slim_fast.evaluation.tuning.recipe import PUBLISHED_ITERATIONS, default_iterations
 from slim_fast.evaluation.tuning.subsets import draw_subset
 
@@ -21,11 +21,15 @@ def evaluate_semi(task: Task, settings: Settings) -> Figures:
     """Test accuracy of what is trained on a share of the labels, another share for every seed.
 
     Tuned: the whole encoder, beside the same network from scratch with the same budget. Frozen:
-    logistic regression on features, a random encoder's, and coordinates. settings.published: 20,000
-    iterations unless told otherwise.
+    logistic regression on features, a random encoder's, and coordinates; with settings.windows also
+    on CLS of windows. settings.published: 20,000 iterations unless told otherwise.
     Raises: UserError for a share that cannot hold every class, where it is drawn at random alone.
     """
     figures = Figures()
+    windows = {
+        (source, seed): task.windows(source, seed)
+        for source, seed in (settings.encoders if settings.windows else ())
+    }
     for fraction, draw in _subset_kinds(task, settings):
         name = f"{100 * fraction:g} % of the labels, {draw}"
         for seed in settings.seeds:
@@ -35,8 +39,17 @@ def evaluate_semi(task: Task, settings: Settings) -> Figures:
             for source in ("learned", "from_scratch"):
                 scores = _tune(task, settings, source, task.train[rows], seed)
                 figures.add(f"{name}, tuned", source, scores)
-            for source, accuracy in _frozen(task, torch.from_numpy(rows), seed):
-                figures.add(f"{name}, frozen", source, accuracy)
+            some = torch.from_numpy(rows)
+            for source, sets in {
+                "learned": _pooled(task, "learned", seed),
+                "random_encoder": _pooled(task, "random_encoder", seed),
+                "coordinates": task.coordinates,
+            }.items():
+                figures.add(f"{name}, frozen", source, _fit_and_score(task, some, sets))
+            for (source, of_seed), sets in windows.items():
+                if source == "learned" or of_seed == seed:
+                    accuracy = _fit_and_score(task, some, sets)
+                    figures.add(f"{name}, frozen, {WINDOWS}", source, accuracy)
     return figures
 
 
@@ -49,17 +62,18 @@ def _tune(task: Task, settings: Settings, source: str, clips: np.ndarray, seed: 
     return tune_and_score(task, source, clips, recipe, iterations, seed)[1].accuracy
 
 
-def _frozen(task: Task, rows: Tensor, seed: int) -> Iterator[tuple[str, float]]:
-    """Accuracy of logistic regression on the labels of some training clips, by source."""
-    labels, nothing = task.train_labels[rows], torch.zeros(len(rows), dtype=torch.bool)
-    for source in ("learned", "random_encoder", "coordinates"):
-        if source == "coordinates":
-            train, test = task.coordinates
-        else:
-            train, test = (f.pooled for f in task.features(source, seed))
-        weight, bias, _ = fit_linear_head(train[rows], labels, nothing, task.classes)
-        predicted = (test.double() @ weight.t() + bias).argmax(1)
-        yield source, float((predicted == task.test_labels).double().mean())
+def _pooled(task: Task, source: str, seed: int) -> tuple[Tensor, Tensor]:
+    train, test = task.features(source, seed)
+    return train.pooled, test.pooled
+
+
+def _fit_and_score(task: Task, rows: Tensor, sets: tuple[Tensor, Tensor]) -> float:
+    """Test accuracy of logistic regression on the labels of some training clips."""
+    (train, test), nothing = sets, torch.zeros(len(rows), dtype=torch.bool)
+    labels = task.train_labels[rows]
+    weight, bias, _ = fit_linear_head(train[rows], labels, nothing, task.classes)
+    predicted = (test.double() @ weight.t() + bias).argmax(1)
+    return float((predicted == task.test_labels).double().mean())
 
 
 def _subset_kinds(task: Task, settings: Settings) -> Iterator[tuple[float, str]]:

@@ -22,6 +22,7 @@ from slim_fast.evaluation.probe import (
     select_labelled_clips,
 )
 from slim_fast.evaluation.tuning.recipe import TuningRecipe
+from slim_fast.evaluation.windows import extract_windows
 from slim_fast.model.encoder import Encoder
 
 Progress = Callable[[Sequence[int], str], Iterable[int]]
@@ -33,6 +34,8 @@ SOURCES = {
     "coordinates": "coordinates",
 }
 """What figures are of: the encoder, and its controls."""
+PARTS, WINDOWS = "body parts over time", "CLS of windows in turn"
+"""Features beside CLS and mean patch, in the names of rows."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Settings:
         recipe: of fine-tuning.
         semi_recipe: of tuning on few labels; None: the same.
         parts: also read the mean patches of body parts over time (`extract_parts`).
+        windows: also read the CLS tokens of overlapping windows (`extract_windows`).
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -58,12 +62,18 @@ class Settings:
     recipe: TuningRecipe = field(default_factory=TuningRecipe)
     semi_recipe: TuningRecipe | None = None
     parts: bool = False
+    windows: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds:
             raise UserError("seeds=0: at least one seed is needed.")
         if self.iterations is not None and self.iterations < 1:
             raise UserError(f"iterations={self.iterations}: at least one is needed.")
+
+    @property
+    def encoders(self) -> list[tuple[str, int]]:
+        """Source and seed of all that give frozen features."""
+        return [("learned", 0), *(("random_encoder", seed) for seed in self.seeds)]
 
 
 @dataclass
@@ -144,13 +154,22 @@ class Task:
 
     def parts(self, source: str, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Patches of body parts over time of the training and the test clips; not kept."""
+        return self._extract(extract_parts, "body parts", source, seed)
+
+    def windows(self, source: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """CLS of the windows of the training and the test clips; not kept."""
+        return self._extract(extract_windows, "windows", source, seed)
+
+    def _extract(
+        self, extract: Callable[..., Tensor], name: str, source: str, seed: int
+    ) -> tuple[Tensor, Tensor]:
         encoder, files = self.source_encoder(source, seed), self.files
         train, test = (
-            extract_parts(
+            extract(
                 encoder,
                 self.cache,
                 clips,
-                progress=lambda steps: self.progress(steps, f"body parts, {SOURCES[source]}"),
+                progress=lambda steps: self.progress(steps, f"{name}, {SOURCES[source]}"),
                 people=files.people,
                 dtype=files.dtype,
             )
