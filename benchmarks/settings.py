@@ -102,6 +102,7 @@ class Subjects:
         features = extract_features(encoder, self.cache, self.clips)
         parts = extract_parts(encoder, self.cache, self.clips)
         windows = extract_windows(encoder, self.cache, self.clips)
+        last = extract_windows(encoder, self.cache, self.clips, block=1)
         return {
             "knn": self._over_folds(features.retrieval, _nearest),
             "linear": self._over_folds(features.pooled, _logistic),
@@ -109,6 +110,8 @@ class Subjects:
             "parts_linear": self._over_folds(parts, _logistic),
             "windows_knn": self._over_folds(windows, _nearest),
             "windows_linear": self._over_folds(windows, _logistic),
+            "last_knn": self._over_folds(last, _nearest),
+            "last_linear": self._over_folds(last, _logistic),
         }
 
     def score_coordinates(self) -> dict[str, float]:

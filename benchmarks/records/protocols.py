@@ -20,6 +20,8 @@ METRICS = {
     "parts_linear": "logistic regression, body parts",
     "windows_knn": "1-NN, windows",
     "windows_linear": "logistic regression, windows",
+    "last_knn": "1-NN, windows, last block",
+    "last_linear": "logistic regression, windows, last block",
     "seconds": "minutes",
 }
 

@@ -32,15 +32,16 @@ def extract_windows(
     progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
     people: int = PEOPLE,
     dtype: torch.dtype | None = None,
+    block: int = BLOCK,
 ) -> Tensor:
-    """(N, WINDOWS · D) float32, CLS of the last block but one, summed over people, on the CPU.
+    """(N, WINDOWS · D) float32, CLS of one block, summed over people, on the CPU.
 
-    A clip is read at LENGTH times the encoder's frames, which are those of each window. Of an
-    encoder of one block it is that block's CLS.
-    Arguments as of `extract_features`.
+    A clip is read at LENGTH times the encoder's frames, which are those of each window.
+    block: from the end, 1 is the last; of an encoder of fewer blocks, the first. Other arguments
+    as of `extract_features`.
     """
     frozen, frames = freeze(encoder, dtype), encoder.config.window
-    blocks = min(BLOCK, encoder.config.depth)
+    blocks = min(block, encoder.config.depth)
     starts = [frames * window // STEPS for window in range(WINDOWS)]
     found = []
     for begin in progress(range(0, len(clips), batch)):
