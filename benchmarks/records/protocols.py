@@ -4,13 +4,14 @@ results/shipped/*.json, of streams, results/streams/*.json, and parts, results/p
 the table.json of `slim-fast ablate`, results/ablations/*.json.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import markdown_table
 from benchmarks.records.accuracies import load_summaries
 from slim_fast.ablation.table import format_page
-from slim_fast.evaluation.protocols.results import format_cell
+from slim_fast.evaluation.protocols.results import format_cell, summarise_values
 from slim_fast.evaluation.protocols.task import SOURCES
 
 METRICS = {
@@ -27,31 +28,59 @@ METRICS = {
 
 
 def protocol_tables(folder: Path) -> str:
-    """Markdown: heading, circumstances, commands and table of each run; "" without runs."""
-    return "\n\n".join(describe_run(record) for _, record in load_summaries(folder))
+    """Markdown: heading, circumstances, commands and table of each title; "" without runs.
+
+    Records of one title are one encoder, pre-trained with several seeds.
+    """
+    titles: dict[str, list[dict[str, Any]]] = {}
+    for _, record in load_summaries(folder):
+        titles.setdefault(record["title"], []).append(record)
+    return "\n\n".join(map(describe_runs, titles.values()))
 
 
-def describe_run(record: dict[str, Any]) -> str:
-    """Markdown of one run."""
-    training, protocols = record["training"], record["protocols"]
-    first = next(iter(protocols.values()))
+def describe_runs(records: Sequence[dict[str, Any]]) -> str:
+    """Markdown of runs that differ in their seeds.
+
+    The learned features' values are those of all runs; controls, which no run changes, those of the
+    first.
+    """
+    record, trainings = records[0], [record["training"] for record in records]
+    training, first = trainings[0], record["protocols"]["knn"]
     train, test = first["clips"]
-    minutes = sum(protocol["seconds"] for protocol in protocols.values()) / 60
+    minutes = [sum(one["seconds"] for one in r["protocols"].values()) / 60 for r in records]
+    seeds = ", ".join(str(one["seed"]) for one in trainings)
+    commits, dates = (", ".join(sorted({r[key] for r in records})) for key in ("commit", "date"))
     about = (
         f"{train:,} training and {test:,} test clips, {len(first['classes'])} classes. Pre-trained "
-        f"on {training['samples']:,} samples (seed {training['seed']}, threads: "
-        f"{training['threads']}, {training['dtype']}, {training['seconds'] / 60:.0f} minutes), "
-        f"evaluated in {minutes:.0f} minutes; {record['processor']}, commit {record['commit']}, "
-        f"{record['date']}."
+        f"on {training['samples']:,} samples (seed{'s' * (len(records) > 1)} {seeds}, threads: "
+        f"{training['threads']}, {training['dtype']}, "
+        f"{_range([one['seconds'] / 60 for one in trainings])} minutes), evaluated in "
+        f"{_range(minutes)} minutes; {record['processor']}, commit {commits}, {dates}."
     )
     rows = [
-        [name, *(format_cell(figures.get(source)) for source in SOURCES)]
-        for protocol in protocols.values()
-        for name, figures in protocol["figures"].items()
+        [row, *(format_cell(_over_runs(records, protocol, row, source)) for source in SOURCES)]
+        for protocol, content in record["protocols"].items()
+        for row in content["figures"]
     ]
-    commands = "\n".join(record["commands"])
+    commands = "\n".join(command for one in records for command in one["commands"])
     table = markdown_table(["", *SOURCES.values()], rows, left=1)
     return f"### {record['title']}\n\n{about}\n\n```sh\n{commands}\n```\n\n{table}"
+
+
+def _over_runs(
+    records: Sequence[dict[str, Any]], protocol: str, row: str, source: str
+) -> dict[str, Any] | None:
+    """What `summarise_values` gives of a figure's values; None where there are none."""
+    chosen = records if source == "learned" else records[:1]
+    figures = [record["protocols"][protocol]["figures"][row].get(source) for record in chosen]
+    values = [value for figure in figures if figure for value in figure["values"]]
+    return summarise_values(values) if values else None
+
+
+def _range(values: Sequence[float]) -> str:
+    """One number where all are the same, else the least and the greatest."""
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def shipped_table(folder: Path) -> str:

@@ -61,6 +61,33 @@ def test_a_record_holds_every_protocol_and_no_path(tmp_path, quick, capsys):
     assert row.split("|")[3].strip() == "–"  # nothing is trained from scratch for k-NN
 
 
+def test_runs_of_one_title_are_one_table_over_seeds(tmp_path):
+    for seed, accuracies in enumerate(([0.5, 0.75], [0.25, 0.5])):
+        figures = {
+            "learned": {"mean": 0, "std": 0, "values": accuracies},
+            "coordinates": {"mean": 0.5, "std": 0, "values": [0.5]},
+        }
+        protocol = {"clips": [6, 4], "classes": ["a", "b"], "seconds": 60 + 120 * seed}
+        record = {
+            "title": "One",
+            "commands": [f"train --seed {seed}"],
+            "processor": "a processor",
+            "commit": "abc",
+            "date": "2026-01-01",
+            "training": {
+                **{"samples": 1000, "seed": seed, "threads": 1, "dtype": "float32"},
+                "seconds": 300,
+            },
+            "protocols": {"knn": {**protocol, "figures": {"1-NN": figures}}},
+        }
+        (tmp_path / f"run-{seed}.json").write_text(json.dumps(record))
+    table = protocol_tables(tmp_path)
+    assert table.count("### One") == 1
+    assert "(seeds 0, 1, threads: 1, float32, 5 minutes), evaluated in 1 to 3 minutes" in table
+    assert "train --seed 0\ntrain --seed 1" in table
+    assert "| 1-NN | 50.0 ± 20.4 | – | – | 50.0 |" in table
+
+
 def test_what_cannot_be_trained_is_said_once(tmp_path, capsys):
     records = tmp_path / "records"
     words = [str(tmp_path / "none"), str(tmp_path / "run"), "--title", "x"]
