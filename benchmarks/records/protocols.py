@@ -12,7 +12,7 @@ from benchmarks.markdown import markdown_table
 from benchmarks.records.accuracies import load_summaries
 from slim_fast.ablation.table import format_page
 from slim_fast.evaluation.protocols.results import format_cell, summarise_values
-from slim_fast.evaluation.protocols.task import SOURCES
+from slim_fast.evaluation.protocols.task import SOURCES, WINDOWS
 
 METRICS = {
     "knn": "1-NN",
@@ -88,13 +88,15 @@ def shipped_table(folder: Path) -> str:
 
     The records are what `slim_fast.evaluate knn` writes, named after the recordings.
     """
-    rows = []
-    for name, record in load_summaries(folder):
-        figures = record["figures"]["1-NN"]
-        shown = ("learned", "random_encoder", "coordinates")
-        rows.append([record["run"], name, *(format_cell(figures[source]) for source in shown)])
-    head = ["encoder", "recordings", "1-NN", "random encoder", "coordinates"]
-    return markdown_table(head, rows, left=2) if rows else ""
+    shown = ("learned", "random_encoder", "coordinates")
+    rows = [
+        [record["run"], name, row, *(format_cell(figures[row].get(source)) for source in shown)]
+        for name, record in load_summaries(folder)
+        for figures in [record["figures"]]
+        for row in ("1-NN", f"1-NN, {WINDOWS}")
+    ]
+    head = ["encoder", "recordings", "", *(SOURCES[source] for source in shown)]
+    return markdown_table(head, rows, left=3) if rows else ""
 
 
 def streams_table(folder: Path) -> str:

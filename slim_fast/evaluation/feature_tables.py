@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
 
 from slim_fast.data.cache import ClipCache
 from slim_fast.errors import UserError, describe_os_error
@@ -15,13 +17,16 @@ from slim_fast.writing import replace_atomically
 FORMATS = (".npz", ".parquet")
 
 
-def make_columns(cache: ClipCache, features: Sequence[Features]) -> dict[str, np.ndarray]:
+def make_columns(
+    cache: ClipCache, features: Sequence[Features], windows: Sequence[Tensor] = ()
+) -> dict[str, np.ndarray]:
     """A row a clip: what is known of it, and its features.
 
     "name", "label" (-1: unknown), "class", "subject", "split:NAME" (0 neither, 1 train, 2 test);
     "features" (N, 2 D), CLS and mean patch of the last block, summed over people, which linear
-    classifiers read, and "retrieval" (N, 2 D M), which neighbours are found by. Of several streams
-    the features of each stand side by side, those for retrieval with norm 1.
+    classifiers read, and "retrieval" (N, 2 D M), which neighbours are found by; "windows" where
+    they are given (`extract_windows`), for either. Of several streams the features of each stand
+    side by side, those for retrieval and of windows with norm 1.
     """
     classes = np.array([*cache.classes, ""])  # -1 is the last one
     columns = {
@@ -31,11 +36,18 @@ def make_columns(cache: ClipCache, features: Sequence[Features]) -> dict[str, np
         "subject": cache.subject,
         **{f"split:{name}": code for name, code in cache.splits.items()},
     }
-    pooled = [stream.pooled.numpy() for stream in features]
-    found = [stream.retrieval.numpy() for stream in features]
-    if len(found) > 1:
-        found = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in found]
-    return columns | {"features": np.hstack(pooled), "retrieval": np.hstack(found)}
+    columns["features"] = np.hstack([stream.pooled.numpy() for stream in features])
+    columns["retrieval"] = _join([stream.retrieval for stream in features])
+    if windows:
+        columns["windows"] = _join(windows)
+    return columns
+
+
+def _join(streams: Sequence[Tensor]) -> np.ndarray:
+    """Features of several streams side by side, each with norm 1; those of one as they are."""
+    if len(streams) > 1:
+        streams = [F.normalize(stream, dim=1) for stream in streams]
+    return np.hstack([stream.numpy() for stream in streams])
 
 
 def check_table(path: Path) -> None:

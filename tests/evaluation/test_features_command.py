@@ -13,6 +13,7 @@ from slim_fast import SLiMEncoder, features
 from slim_fast.data import ClipCache
 from slim_fast.data.synthetic import write_synthetic
 from slim_fast.evaluation.features import extract_features
+from slim_fast.evaluation.windows import extract_windows
 from slim_fast.model.encoder import EncoderConfig
 
 
@@ -60,6 +61,17 @@ def test_features_of_streams_stand_side_by_side(cache, run_folder):
     norms = np.linalg.norm(both["retrieval"].reshape(len(cache), 2, -1), axis=2)
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
     assert json.loads(str(both["about"]))["streams"] == ["joint", "bone"]
+
+
+def test_windows_are_written_where_asked(cache, run_folder):
+    assert "windows" not in table(run_folder, "--data", cache.path)
+    found = table(run_folder, "--data", cache.path, "--windows")
+    encoder = SLiMEncoder.from_pretrained(run_folder)
+    expected = extract_windows(encoder, cache, np.arange(len(cache)))
+    np.testing.assert_array_equal(found["windows"], expected.numpy())
+    both = table(run_folder, "--data", cache.path, "--windows", "--stream", "joint,bone")
+    unit = expected / expected.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(both["windows"][:, : unit.shape[1]], unit, rtol=1e-5, atol=1e-6)
 
 
 def test_files_become_the_same_rows(cache, run_folder, tmp_path):
