@@ -54,6 +54,18 @@ def make_cache(tmp_path: Path) -> MakeCache:
 
 
 @pytest.fixture
+def two_classes(make_cache: MakeCache, crowd: Callable[..., np.ndarray]) -> ClipCache:
+    """12 clips of 2 classes by 6 subjects, of one person and of two, 8 of them to train on."""
+    clips = [crowd(70, 1 + i % 2, i) for i in range(12)]
+    return make_cache(
+        clips,
+        label=[i % 2 for i in range(12)],
+        subject=[i // 2 for i in range(12)],
+        split=["train" if i < 8 else "test" for i in range(12)],
+    )
+
+
+@pytest.fixture
 def encoder() -> Encoder:
     made = Encoder(EncoderConfig(width=16, depth=2, heads=2, registers=2))
     with torch.no_grad():

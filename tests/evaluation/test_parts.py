@@ -14,24 +14,13 @@ from slim_fast.evaluation.protocols import Settings, Task, evaluate_knn, evaluat
 from slim_fast.evaluation.protocols.task import PARTS
 
 
-@pytest.fixture
-def cache(make_cache, crowd):
-    clips = [crowd(70, 1 + i % 2, i) for i in range(12)]
-    return make_cache(
-        clips,
-        label=[i % 2 for i in range(12)],
-        subject=[i // 2 for i in range(12)],
-        split=["train" if i < 8 else "test" for i in range(12)],
-    )
-
-
 @pytest.mark.parametrize("batch", [1, 5, 128])
-def test_every_part_at_every_time_summed_over_people(batch, cache, encoder):
-    got = extract_parts(encoder, cache, np.arange(4), batch=batch)
-    parts = list(cache.topology.parts.values())
+def test_every_part_at_every_time_summed_over_people(batch, two_classes, encoder):
+    got = extract_parts(encoder, two_classes, np.arange(4), batch=batch)
+    parts = list(two_classes.topology.parts.values())
     for clip, found in zip(range(4), got, strict=True):
         expected = torch.zeros(8, len(parts), 16)
-        for person in load_evaluation_clips(cache, np.array([clip]))[0]:
+        for person in load_evaluation_clips(two_classes, np.array([clip]))[0]:
             if person.any():
                 with torch.no_grad():
                     ((patches, _),) = encoder.encode_last_blocks(person[None], None, 1)
@@ -70,8 +59,8 @@ def test_whitening_of_more_features_than_rows_and_of_constant_ones():
     assert not nothing.any()
 
 
-def test_protocols_read_parts_where_asked(cache, encoder, tmp_path):
-    task = Task(encoder, cache, FeatureFiles(tmp_path, cache))
+def test_protocols_read_parts_where_asked(two_classes, encoder, tmp_path):
+    task = Task(encoder, two_classes, FeatureFiles(tmp_path, two_classes))
     settings = Settings(iterations=4)
     row = "1-NN, body parts over time, whitened"
     assert row not in evaluate_knn(task, settings).rows

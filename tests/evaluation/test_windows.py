@@ -16,23 +16,12 @@ from slim_fast.evaluation.windows import extract_windows
 from slim_fast.model.encoder import Encoder
 
 
-@pytest.fixture
-def cache(make_cache, crowd):
-    clips = [crowd(70, 1 + i % 2, i) for i in range(12)]
-    return make_cache(
-        clips,
-        label=[i % 2 for i in range(12)],
-        subject=[i // 2 for i in range(12)],
-        split=["train" if i < 8 else "test" for i in range(12)],
-    )
-
-
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_thirds_of_a_clip_begin_every_twelfth_of_it(batch, cache, encoder):
-    got = extract_windows(encoder, cache, np.arange(4), batch=batch)
+def test_thirds_of_a_clip_begin_every_twelfth_of_it(batch, two_classes, encoder):
+    got = extract_windows(encoder, two_classes, np.arange(4), batch=batch)
     block = max(encoder.config.depth - 2, 0)
     for clip, found in zip(range(4), got, strict=True):
-        people = load_evaluation_clips(cache, np.array([clip]), 192)[0]
+        people = load_evaluation_clips(two_classes, np.array([clip]), 192)[0]
         expected = torch.zeros(9, 16)
         for number, start in enumerate(range(0, 129, 16)):
             for person in people:
@@ -44,15 +33,15 @@ def test_thirds_of_a_clip_begin_every_twelfth_of_it(batch, cache, encoder):
         torch.testing.assert_close(found, expected.flatten(), rtol=1e-4, atol=1e-5)
 
 
-def test_an_encoder_of_one_block(cache, encoder):
+def test_an_encoder_of_one_block(two_classes, encoder):
     one = Encoder(replace(encoder.config, depth=1), encoder.topology, 3)
-    features = extract_windows(one, cache, np.arange(2))
+    features = extract_windows(one, two_classes, np.arange(2))
     assert features.shape == (2, 9 * 16)
     assert torch.isfinite(features).all()
 
 
-def test_protocols_read_windows_where_asked(cache, encoder, tmp_path):
-    task = Task(encoder, cache, FeatureFiles(tmp_path, cache))
+def test_protocols_read_windows_where_asked(two_classes, encoder, tmp_path):
+    task = Task(encoder, two_classes, FeatureFiles(tmp_path, two_classes))
     settings = Settings(iterations=2, fractions=(0.5,), draws="balanced", seeds=(0, 1))
     asked = replace(settings, windows=True)
     for evaluate, row in (
