@@ -29,7 +29,8 @@ ABLATIONS = [
     "mask-tube",
 ]
 MAE = ["mae-demo", "mae-small", "mae-ntu60-xsub"]
-PRESETS = ["demo", "small", *NTU, "pku-mmd-2", *MAE, *(f"ablation-{name}" for name in ABLATIONS)]
+SMALL = ["small", "small-wide"]
+PRESETS = ["demo", *SMALL, *NTU, "pku-mmd-2", *MAE, *(f"ablation-{name}" for name in ABLATIONS)]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -78,6 +79,13 @@ def test_demo_is_the_default() -> None:
     assert pretrain.parse([]).data == "synthetic"
     assert pretrain.parse([]).out == str(Path("runs") / "demo")
     assert load("small").out == str(Path("runs") / "small")
+
+
+def test_small_wide_is_small_of_twice_the_width() -> None:
+    wide = load("small-wide", "--model.encoder.width", "64", "--model.encoder.heads", "2")
+    assert dataclasses.replace(wide, out="") == dataclasses.replace(load("small"), out="")
+    encoder = load("small-wide").model.encoder
+    assert (encoder.width, encoder.heads) == (128, 4)
 
 
 @pytest.mark.parametrize("preset", [*NTU, "pku-mmd-2"])
