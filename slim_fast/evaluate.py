@@ -244,6 +244,8 @@ def open_encoders(options: Namespace, cache: ClipCache) -> dict[str, SLiMEncoder
     for run, encoder in zip(options.fuse, runs[1:], strict=True):
         stream = str(encoder.config.stream)
         found[f"{stream} of {run}" if stream in found else stream] = encoder
+    if len(found) > 1 and options.parts:
+        raise UserError("--parts reads one stream: leave it out, or choose one stream.")
     if len(found) > 1 and options.what not in FUSED:
         raise UserError(
             f"Several streams are fused by {' and '.join(FUSED)}: choose one of these, or one "

@@ -1,5 +1,7 @@
 """Late fusion of streams: each alone, and together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from slim_fast.evaluation.features import extract_features, load_coordinates
 from slim_fast.evaluation.linear import fit_linear_head
 from slim_fast.evaluation.protocols import Settings, Task, evaluate_knn, evaluate_linear
 from slim_fast.evaluation.protocols.fusion import evaluate_fusion, with_stream
+from slim_fast.evaluation.protocols.task import WINDOWS
 from slim_fast.model.streams import STREAMS
 from slim_fast.skeletons import get_topology
 
@@ -48,6 +51,15 @@ def test_each_stream_alone_is_its_own_evaluation(tasks):
         assert linear.rows[f"logistic regression, {name}"] == alone
     assert knn.confusion.keys() == knn.rows.keys()
     assert len(knn.rows) == len(linear.rows) == 4
+
+
+def test_windows_are_fused_where_asked(tasks):
+    asked = replace(QUICK, windows=True, seeds=(0,))
+    rows = evaluate_fusion(tasks, asked, "knn").rows
+    row = f"1-NN, {WINDOWS}"
+    assert rows[f"{row}, bone"] == evaluate_knn(tasks["bone"], asked).rows[row]
+    assert rows[f"{row}, joint + bone + motion"].keys() == {"learned", "random_encoder"}
+    assert len(rows) == 8
 
 
 def test_together_similarities_and_scores_are_added(tasks):

@@ -256,6 +256,7 @@ def test_streams_are_trained_evaluated_and_fused(
     assert own["1-NN"]["coordinates"] == figures["1-NN"]["coordinates"]
     for words, says in (
         (["semi", "--stream", "joint,bone"], "Several streams are fused by knn and linear"),
+        (["knn", "--stream", "joint,bone", "--parts"], "--parts reads one stream"),
         (["knn", "--stream", "bones"], "--stream bones: choose of joint, bone, motion"),
         (["knn", "--fuse", str(tmp_path / "no")], "no folder or file"),
     ):

@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slim_fast.evaluation.features import Features
 from slim_fast.evaluation.knn import predict_knn
 from slim_fast.evaluation.linear import fit_linear_head
 from slim_fast.evaluation.metrics import score_predictions
 from slim_fast.evaluation.protocols.linear import REGRESSION
-from slim_fast.evaluation.protocols.task import Figures, Settings, Task
+from slim_fast.evaluation.protocols.task import WINDOWS, Figures, Settings, Task
 from slim_fast.model.frozen import AnyEncoder, copied
 from slim_fast.model.streams import Stream
 
@@ -33,32 +32,51 @@ def evaluate_fusion(tasks: Mapping[str, Task], settings: Settings, protocol: str
     """Accuracy of every stream alone, and of all together, by "knn" or "linear".
 
     knn: the neighbour by the sum of the streams' cosine similarities. linear: the class by the sum
-    of the log-probabilities of a logistic regression a stream. Coordinates are those of the
-    streams, bones and motion too.
+    of the log-probabilities of a logistic regression a stream; with settings.windows also of CLS of
+    windows. Coordinates are those of the streams, bones and motion too.
     tasks: of the same clips, by the name of what their encoders read.
     """
     figures, first = Figures(), next(iter(tasks.values()))
     fuse, row = (_vote, "1-NN") if protocol == "knn" else (_add_scores, REGRESSION)
-    for source, seed in [*settings.encoders, ("coordinates", 0)]:
-        sets = {name: _features(task, source, seed, protocol) for name, task in tasks.items()}
-        rows = {name: [one] for name, one in sets.items()} | {" + ".join(sets): [*sets.values()]}
-        for name, members in rows.items():
-            predicted = fuse(first, members)
-            scores = score_predictions(predicted, first.test_labels, first.classes)
-            figures.add(f"{row}, {name}", source, scores.accuracy)
-            if source == "learned":
-                figures.confusion[f"{row}, {name}"] = scores.confusion
+    readings: dict[str, Callable[[Task, str, int], Sets]] = {
+        row: _read_retrieval if protocol == "knn" else _read_pooled
+    }
+    if settings.windows:
+        readings[f"{row}, {WINDOWS}"] = Task.windows
+    for row, read in readings.items():
+        for source, seed in settings.encoders:
+            sets = {name: read(task, source, seed) for name, task in tasks.items()}
+            _add_rows(figures, first, row, source, fuse, sets)
+    sets = {name: task.coordinates for name, task in tasks.items()}
+    _add_rows(figures, first, next(iter(readings)), "coordinates", fuse, sets)
     return figures
 
 
-def _features(task: Task, source: str, seed: int, protocol: str) -> Sets:
-    if source == "coordinates":
-        return task.coordinates
-    read: Callable[[Features], Tensor] = (
-        (lambda f: f.retrieval) if protocol == "knn" else (lambda f: f.pooled)
-    )
+def _read_retrieval(task: Task, source: str, seed: int) -> Sets:
     train, test = task.features(source, seed)
-    return read(train), read(test)
+    return train.retrieval, test.retrieval
+
+
+def _read_pooled(task: Task, source: str, seed: int) -> Sets:
+    train, test = task.features(source, seed)
+    return train.pooled, test.pooled
+
+
+def _add_rows(
+    figures: Figures,
+    task: Task,
+    row: str,
+    source: str,
+    fuse: Callable[[Task, Sequence[Sets]], Tensor],
+    sets: Mapping[str, Sets],
+) -> None:
+    """Scores of every stream alone, and of all together."""
+    members = {name: [one] for name, one in sets.items()} | {" + ".join(sets): [*sets.values()]}
+    for name, some in members.items():
+        scores = score_predictions(fuse(task, some), task.test_labels, task.classes)
+        figures.add(f"{row}, {name}", source, scores.accuracy)
+        if source == "learned":
+            figures.confusion[f"{row}, {name}"] = scores.confusion
 
 
 def _vote(task: Task, members: Sequence[Sets]) -> Tensor:
