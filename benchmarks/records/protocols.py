@@ -94,6 +94,7 @@ def shipped_table(folder: Path) -> str:
         for name, record in load_summaries(folder)
         for figures in [record["figures"]]
         for row in ("1-NN", f"1-NN, {WINDOWS}")
+        if row in figures
     ]
     head = ["encoder", "recordings", "", *(SOURCES[source] for source in shown)]
     return markdown_table(head, rows, left=3) if rows else ""
@@ -107,7 +108,7 @@ def streams_table(folder: Path) -> str:
     """
     shown = ("learned", "random_encoder", "coordinates")
     rows = [
-        [name.rpartition("-")[0], row, *(format_cell(figures[source]) for source in shown)]
+        [name.rpartition("-")[0], row, *(format_cell(figures.get(source)) for source in shown)]
         for name, record in load_summaries(folder)
         for row, figures in record["figures"].items()
     ]
