@@ -23,7 +23,7 @@ def test_people_have_threads_of_their_own(encoder):
     x = torch.randn(5, 3, 8, 5, 1)
     assert is_near(fast(x), encoder(x), LIMITS["fp32"])
     run = fast._runtimes._runs["cls"]
-    sizes = [len(run._queue(torch.Size([8, 5, 3]), calls, 1)) for calls in (1, 2)]
+    sizes = [len(run._requests(torch.Size([8, 5, 3]), calls, 1)) for calls in (1, 2)]
     assert sizes == [1, 2]
 
 
