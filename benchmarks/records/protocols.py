@@ -42,8 +42,9 @@ def describe_runs(records: Sequence[dict[str, Any]]) -> str:
     """Markdown of runs that differ in their seeds.
 
     The learned features' values are those of all runs; controls, which no run changes, those of the
-    first.
+    first by seed.
     """
+    records = sorted(records, key=lambda record: record["training"]["seed"])
     record, trainings = records[0], [record["training"] for record in records]
     training, first = trainings[0], record["protocols"]["knn"]
     train, test = first["clips"]
