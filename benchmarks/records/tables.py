@@ -82,7 +82,7 @@ TABLES = {
         "Inference: the masked autoencoder in its fastest runtime",
         "Milliseconds of a call with so many clips, by the masked autoencoder's encoder (MAE) in "
         "PyTorch (explicit attention, one person at a time), OpenVINO and onnxruntime, and by ours "
-        "in its fastest. Both run person by person in OpenVINO. The MAE computes all tokens of "
+        "in its fastest. Both are run alike in OpenVINO. The MAE computes all tokens of "
         "every place for a person. The paper's cost model has 4.78 times the operations with two "
         "people.",
         {
