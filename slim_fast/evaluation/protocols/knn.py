@@ -25,9 +25,10 @@ def evaluate_knn(task: Task, settings: Settings) -> Figures:
         _add(figures, task, source, train.retrieval, test.retrieval)
     _add(figures, task, "coordinates", *task.coordinates)
     if settings.parts:
-        sets = [(source, task.parts(source, seed)) for source, seed in settings.encoders]
-        for source, pair in [*sets, ("coordinates", task.coordinates)]:
-            _add_nearest(figures, task, f"1-NN, {PARTS}, whitened", source, *whiten(*pair))
+        row = f"1-NN, {PARTS}, whitened"
+        for source, seed in settings.encoders:
+            _add_nearest(figures, task, row, source, *whiten(*task.parts(source, seed)))
+        _add_nearest(figures, task, row, "coordinates", *whiten(*task.coordinates))
     if settings.windows:
         for source, seed in settings.encoders:
             _add_nearest(figures, task, f"1-NN, {WINDOWS}", source, *task.windows(source, seed))
