@@ -18,16 +18,8 @@ from slim_fast.training.schedules import compute_schedules
 from slim_fast.views.pipeline import LocalViewConfig
 
 NTU = ["ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"]
-ABLATIONS = [
-    "mfm",
-    "cl",
-    "glcl",
-    "both",
-    "mask-random",
-    "mask-motion",
-    "mask-tube-no-local",
-    "mask-tube",
-]
+ABLATIONS = ["mfm", "cl", "glcl", "both"]
+ABLATIONS += ["mask-random", "mask-motion", "mask-tube-no-local", "mask-tube"]
 MAE = ["mae-demo", "mae-small", "mae-ntu60-xsub"]
 SMALL = ["small", "small-wide"]
 PRESETS = ["demo", *SMALL, *NTU, "pku-mmd-2", *MAE, *(f"ablation-{name}" for name in ABLATIONS)]
