@@ -117,7 +117,7 @@ class _People:
 
     def _compile(self, shape: tuple[int, ...], calls: int, people: int) -> Any:
         """A queue of requests for clips (people, T, V, C), so many `calls` at a time; a list of one
-        request where there is one: a queue's thread and callback cost it one twentieth of a call.
+        request where there is one, which would only wait for a queue's thread and callback.
         """
         model = self._model.clone()
         model.reshape({model.inputs[0]: [people, *shape]})
