@@ -17,6 +17,7 @@ from slim_fast.interop.clips.checks import (
     check_tensor,
     static_shape,
 )
+from slim_fast.interop.clips.host import fold_on_host
 from slim_fast.interop.clips.people import (
     PeopleBatch,
     find_present_people,
@@ -110,9 +111,7 @@ class PeopleEncoder(Encoder):
         if is_training:
             return self.forward_features(x, masks, people)
         if isinstance(x, list | tuple):
-            raise UserError(
-                "A list of clips is taken with is_training=True, or by forward_features."
-            )
+            raise UserError("A list of clips needs is_training=True, or forward_features.")
         ((cls,),) = self._encode([self._fold(x, masks, people)], "cls")  # type: ignore[arg-type]
         return self.head(cls)
 
@@ -255,14 +254,15 @@ class PeopleEncoder(Encoder):
                     f"The encoder is on {weights.device} but the {name} are on {tensor.device}; "
                     f"move one of them: {name}.to({str(weights.device)!r})."
                 )
-        if masks is not None:
-            masks = check_masks(masks, x, patch)
+        masks = None if masks is None else check_masks(masks, x, patch)
         if people is not None:
             check_people(people, x)
         is_eager = not torch.compiler.is_compiling() and not is_tracing()
         if is_eager and not self._has_looked:
             self._has_looked = True
             self._look_at(x)
+        if self._runtimes and is_eager and masks is None and x.numel() and not x.requires_grad:
+            return fold_on_host(x, people, self.skip_empty, self.channel_names)
         if people is None and self.skip_empty:
             people = find_present_people(x, self.channel_names)
         # Half precision would lose digits of the coordinates: they are embedded in float32.

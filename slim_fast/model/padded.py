@@ -32,8 +32,8 @@ class PaddedLayout:
 
     def attend(self, qkv: Tensor, heads: int) -> Tensor:
         """Queries, keys and values (N, L, 3 D) -> (N, L, D), or (N, 1, D) of CLS alone."""
-        # (N, heads, L, d)
-        q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        each = qkv.unflatten(2, (3, heads, -1)).unbind(2)
+        q, k, v = (x.permute(0, 2, 1, 3) for x in each)  # (N, heads, L, d)
         k = self._rotate(k)
         q = q[:, :, :1] if self.is_cls_alone else self._rotate(q)  # CLS is not rotated
         if is_tracing():  # FLOP counters know matrix multiplications only
@@ -46,8 +46,11 @@ class PaddedLayout:
         return attended.transpose(1, 2).flatten(2)
 
     def _rotate(self, x: Tensor) -> Tensor:
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], -1)
+        # OpenVINO fuses rotary embedding of this form: to the letter, with the axis numbered from
+        # the front, angles of four axes and a product for the sign
+        cos, sin = (torch.cat([x, x], -1)[None, None] for x in (self.cos, self.sin))
+        a, b = x.chunk(2, 3)
+        return x * cos + torch.cat([b * -1.0, a], -1) * sin
 
 
 def encode_padded(

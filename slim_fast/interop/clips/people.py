@@ -1,6 +1,7 @@
 """The people of clips: who is present, folding them into the batch, resampling in time."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -61,8 +62,14 @@ def find_present_people(x: Tensor, channels: str) -> Tensor:
     highest, lowest = x.amax(3), x.amin(3)  # (B, C, T, M)
     size = torch.maximum(highest, -lowest).amax((1, 2))  # (B, M)
     spread = (highest - lowest).amax((1, 2)) if static_shape(x)[3] > 1 else size
-    largest = _finite(spread).amax(1, keepdim=True)
-    return ~((spread <= SPREAD * largest) | (spread <= ROUNDING * _finite(size)))
+    return is_present(spread, _finite(spread).amax(1, keepdim=True), _finite(size))
+
+
+def is_present(spread: Any, largest: Any, size: Any) -> Any:
+    """The rule of `find_present_people`, of tensors or arrays: each one's spread, the largest in
+    the clip, and each one's largest coordinate.
+    """
+    return ~((spread <= SPREAD * largest) | (spread <= ROUNDING * size))
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -76,11 +76,16 @@ class _People:
 
     def __call__(self, clips: Tensor) -> list[Tensor]:
         """See `Run`."""
-        counts = self.share(len(clips))
+        outputs: list[Tensor] = []
+        first = 0
         with self._lock:
-            groups = clips.split(list(counts.values()))
-            answers = [self._infer(x, *kind) for kind, x in zip(counts, groups, strict=True)]
-        return [torch.cat(x) if len(x) > 1 else x[0] for x in zip(*answers, strict=True)]
+            for (calls, people), count in self.share(len(clips)).items():
+                requests, shapes = self._requests(clips.shape[1:], calls, people)
+                outputs = outputs or [torch.empty(len(clips), *shape) for shape in shapes]
+                rows = slice(first, first + count)
+                self._infer(requests, people, clips[rows], [output[rows] for output in outputs])
+                first += count
+        return outputs
 
     def share(self, people: int) -> dict[tuple[int, int], int]:
         """Of so many people, those whom each of the compiled programs takes, if any."""
@@ -92,32 +97,36 @@ class _People:
                 people -= count
         return counts
 
-    def _infer(self, clips: Tensor, calls: int, people: int) -> list[Tensor]:
-        requests = self._requests(clips.shape[1:], calls, people)
-        shapes = [output.shape for output in requests[0].model_outputs]
-        outputs = [torch.empty(len(clips), *shape[1:]) for shape in shapes]
+    def _infer(
+        self, requests: list[Any], people: int, clips: Tensor, outputs: list[Tensor]
+    ) -> None:
+        """Fill the outputs for clips, so many people a request.
 
-        def collect(request: Any, first: int) -> None:
-            for number, output in enumerate(outputs):
-                answer = torch.from_numpy(request.get_output_tensor(number).data)
-                output[first : first + people] = answer
+        Requests write where the answer is to be: a copy of it would be shared out by PyTorch among
+        threads that go on spinning for milliseconds, on the cores that the next request needs.
+        """
+        tensor = self._openvino.Tensor
+        try:
+            for number, first in enumerate(range(0, len(clips), people)):
+                request, rows = requests[number % len(requests)], slice(first, first + people)
+                request.wait()
+                request.set_input_tensor(tensor(clips[rows].numpy(), shared_memory=True))
+                for place, output in enumerate(outputs):
+                    request.set_output_tensor(place, tensor(output[rows].numpy(), True))
+                if len(requests) > 1:
+                    request.start_async()
+                else:  # without a thread to hand it to
+                    request.infer()
+        finally:  # nothing is written any more when the outputs are gone
+            for request in requests:
+                request.wait()
 
-        if calls > 1:
-            requests.set_callback(collect)
-        for first in range(0, len(clips), people):
-            clip = {0: clips[first : first + people].numpy()}
-            if calls > 1:
-                requests.start_async(clip, first, share_inputs=True)
-            else:
-                requests[0].infer(clip, share_inputs=True, share_outputs=True)
-                collect(requests[0], first)
-        if calls > 1:
-            requests.wait_all()
-        return outputs
+    def _compile(
+        self, shape: tuple[int, ...], calls: int, people: int
+    ) -> tuple[list[Any], list[tuple[int, ...]]]:
+        """Requests for clips (people, T, V, C), and the shapes of a person's outputs.
 
-    def _compile(self, shape: tuple[int, ...], calls: int, people: int) -> Any:
-        """A queue of requests for clips (people, T, V, C), so many `calls` at a time; a list of one
-        request where there is one, which would only wait for a queue's thread and callback.
+        So many `calls` are answered at a time: one, or twice as many, so that the next stand ready.
         """
         model = self._model.clone()
         model.reshape({model.inputs[0]: [people, *shape]})
@@ -129,6 +138,6 @@ class _People:
             "ENABLE_CPU_PINNING": False,
         }
         compiled = self._core.compile_model(model, "CPU", settings)
-        if calls == 1:
-            return [compiled.create_infer_request()]
-        return self._openvino.AsyncInferQueue(compiled, calls)
+        count = 1 if calls == 1 else 2 * calls
+        requests = [compiled.create_infer_request() for _ in range(count)]
+        return requests, [tuple(output.shape)[1:] for output in compiled.outputs]

@@ -7,7 +7,9 @@ import sys
 import pytest
 import torch
 
+from slim_fast import SLiMEncoder
 from slim_fast.interop.runtimes.programs import LIMITS
+from slim_fast.model.encoder import EncoderConfig
 from tests.interop.runtimes.small import is_near
 
 pytest.importorskip("openvino")
@@ -23,8 +25,50 @@ def test_people_have_threads_of_their_own(encoder):
     x = torch.randn(5, 3, 8, 5, 1)
     assert is_near(fast(x), encoder(x), LIMITS["fp32"])
     run = fast._runtimes._runs["cls"]
-    sizes = [len(run._requests(torch.Size([8, 5, 3]), calls, 1)) for calls in (1, 2)]
-    assert sizes == [1, 2]
+    sizes = [len(run._requests(torch.Size([8, 5, 3]), calls, 1)[0]) for calls in (1, 2)]
+    assert sizes == [1, 4]  # two that compute, two that stand ready
+
+
+def test_an_answer_stays_when_another_one_is_asked(encoder):
+    """Requests write into the answers themselves."""
+    fast = encoder.optimize(backend="openvino", precision="fp32")
+    clips = [torch.randn(7, 3, 8, 5, 1) for _ in range(3)]
+    answers = [fast.forward_features(x)["x_norm_patchtokens"] for x in clips]
+    for x, answer in zip(clips, answers, strict=True):
+        assert is_near(answer, encoder.forward_features(x)["x_norm_patchtokens"], LIMITS["fp32"])
+
+
+def test_a_request_that_fails_leaves_the_others_right(encoder, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fast = encoder.optimize(backend="openvino", precision="fp32")
+    finally:
+        torch.set_num_threads(before)
+    x, run = torch.randn(5, 3, 8, 5, 1), fast._runtimes._runs["cls"]
+    want = fast(x)
+    count, tensor = iter(range(100)), run._openvino.Tensor
+
+    def broken(*given, **more):
+        if next(count) == 4:
+            raise MemoryError
+        return tensor(*given, **more)
+
+    monkeypatch.setattr(run, "_openvino", type("OpenVINO", (), {"Tensor": staticmethod(broken)}))
+    with pytest.raises(MemoryError):
+        fast(x)
+    assert torch.equal(fast(x), want)
+
+
+def test_rotary_embedding_is_fused():
+    """A fusion by its form, which would be lost without a word."""
+    config = EncoderConfig(width=64, depth=2, heads=2, registers=1, window=8)
+    encoder = SLiMEncoder(5, config=config)
+    fast = encoder.optimize(backend="openvino", precision="fp32")
+    requests, _ = fast._runtimes._runs["last"]._requests(torch.Size([16, 5, 3]), 1, 1)
+    operations = requests[0].get_compiled_model().get_runtime_model().get_ordered_ops()
+    kinds = [str(each.get_rt_info()["layerType"].astype(str)) for each in operations]
+    assert kinds.count("RoPE") == 2 * config.depth
 
 
 def test_in_bf16_one_thread_takes_people_two_by_two(encoder):
