@@ -58,20 +58,19 @@ def load(program: Program, precision: str) -> Run:
 
 
 class _People:
-    """Runs a program person by person, or in bf16 on one thread two by two.
+    """Runs a program person by person, or on one thread two by two.
 
     Shapes are fixed: with dynamic ones it takes a fifth longer. Persons share nothing, so each has
     a thread for itself as long as there are enough of them, and threads never wait for each other
     within a person; those who are left over get all threads, one after the other. Two in one call
-    are a few per cent faster in bf16 on one thread; on two threads, or in fp32, they are not.
+    are a few per cent faster on one thread; on two threads they are not.
     """
 
     def __init__(self, openvino: Any, model: Any, precision: str) -> None:
         self._openvino, self._model, self._precision = openvino, model, precision
         self._core, self._threads, self._lock = core(), torch.get_num_threads(), Lock()
         # calls at a time and the people of each, the first ones for as many as they fit
-        in_pairs = self._threads == 1 and precision == PRECISIONS["bf16"]
-        self._kinds = [(1, 2) if in_pairs else (self._threads, 1), (1, 1)]
+        self._kinds = [(1, 2) if self._threads == 1 else (self._threads, 1), (1, 1)]
         self._requests = lru_cache(len(self._kinds) * _LENGTHS)(self._compile)
 
     def __call__(self, clips: Tensor) -> list[Tensor]:

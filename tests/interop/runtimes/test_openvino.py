@@ -71,14 +71,15 @@ def test_rotary_embedding_is_fused():
     assert kinds.count("RoPE") == 2 * config.depth
 
 
-def test_in_bf16_one_thread_takes_people_two_by_two(encoder):
-    fast = encoder.optimize(backend="openvino", precision="bf16")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_thread_takes_people_two_by_two(encoder, precision):
+    fast = encoder.optimize(backend="openvino", precision=precision)
     run = fast._runtimes._runs["cls"]
     shares = [run.share(people) for people in (1, 2, 5)]
     assert shares == [{(1, 1): 1}, {(1, 2): 2}, {(1, 2): 4, (1, 1): 1}]
     for people in (1, 2, 5):
         x = torch.randn(people, 3, 8, 5, 1)
-        assert is_near(fast(x), encoder(x), LIMITS["bf16"])
+        assert is_near(fast(x), encoder(x), LIMITS[precision])
     assert [key[2:] for key in fast._runtimes._is_right if key[:2] == ("cls", 8)][-3:] == [
         *map(tuple, shares)
     ]
