@@ -1,8 +1,7 @@
 """Folding people for another runtime: what `people` does, by NumPy in the calling thread.
 
-Threads that PyTorch wakes for a copy go on spinning for milliseconds, on the cores that the other
-runtime's threads then need; and in caches that those have emptied, NumPy's few calls take half the
-time.
+Threads that PyTorch wakes for a copy go on spinning for a while, on the cores that the other
+runtime's threads then need; and NumPy's calls are cheaper in caches that those have emptied.
 """
 
 import numpy as np

@@ -102,7 +102,7 @@ class _People:
         """Fill the outputs for clips, so many people a request.
 
         Requests write where the answer is to be: a copy of it would be shared out by PyTorch among
-        threads that go on spinning for milliseconds, on the cores that the next request needs.
+        threads that go on spinning for a while, on the cores that the next request needs.
         """
         tensor = self._openvino.Tensor
         try:
