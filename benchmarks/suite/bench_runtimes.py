@@ -25,8 +25,8 @@ DOCUMENTED = "openvino-documented"
 PEERS = {"openvino": ("bf16", "fp32"), DOCUMENTED: ("bf16", "fp32"), "onnxruntime": ("fp32",)}
 """Their precisions; PyTorch is ours without another runtime."""
 ROUNDS = {1: 15, 8: 3, 32: 2}
-"""By clips: a call of one clip is done within the seconds for which a virtual machine's two cores may
-be a third slower together, when its host has them share one.
+"""By clips. Calls of one clip are so short that all of a round fall into the seconds for which two
+cores of a virtual machine may be a third slower together.
 """
 STREAM = 9
 """Clips one at a time, of which two of nine show two people: 1.22 in the mean."""
