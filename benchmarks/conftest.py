@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(
             "--thorough",
             action="store_true",
-            help="also the cases that do not fit into ten minutes",
+            help="also the cases that take longest",
         )
     group.addoption(
         "--record", action="store_true", help="append the results to the machine's file"

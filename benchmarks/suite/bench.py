@@ -23,7 +23,7 @@ class Bench:
     """One benchmark's run.
 
     left_out: collects what was not measured here, and why.
-    quick: toy sizes, at most two rounds. thorough: also what takes more than ten minutes.
+    quick: toy sizes, at most two rounds. thorough: also the cases that take longest.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Bench:
     def skip_unless_thorough(self, condition: bool) -> None:
         """Skip a case that takes long."""
         if condition and not self._thorough:
-            pytest.skip("cases beyond ten minutes; give --thorough")
+            pytest.skip("one of the longest cases; give --thorough")
 
     def native_precisions(
         self, precisions: tuple[str, ...] = ("bf16", "fp32"), device: str = "cpu"

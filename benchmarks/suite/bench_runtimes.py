@@ -92,6 +92,7 @@ def make_encoders(
 @pytest.mark.parametrize("threads", [2, 1])
 def test_runtimes(bench: Bench, threads: int, batch: int) -> None:
     bench.skip_if_quick(threads > 1 or batch > 1)
+    bench.skip_unless_thorough(not bench.quick and (threads, batch) != (2, 1))
     if threads > bench.threads:
         pytest.skip("two threads: the machine has one core")
     peers = runnable_peers(bench)
