@@ -13,11 +13,12 @@ from slim_fast.interop.clips.people import PeopleBatch, is_present
 
 
 class HostBatch(PeopleBatch):
-    """People of clips on the CPU, without gradients."""
+    """People of clips on the CPU."""
 
     def scatter(self, x: Tensor) -> Tensor:
         """See `PeopleBatch.scatter`."""
-        if self.rows is None or x.dtype != torch.float32 or self.dtype != torch.float32:
+        is_float = x.dtype == self.dtype == torch.float32
+        if self.rows is None or not is_float or x.requires_grad:
             return super().scatter(x)
         everyone = np.zeros((self.present.numel(), *x.shape[1:]), np.float32)
         everyone[self.rows.numpy()] = x.numpy()

@@ -52,6 +52,7 @@ def test_it_folds_whom_pytorch_folds(people, joints, channels, dtype, skip_empty
     scattered = got.scatter(answer)
     assert scattered.dtype == dtype
     assert torch.equal(scattered, want.scatter(answer))
+    assert got.scatter(answer.requires_grad_()).requires_grad
 
 
 def test_gradients_are_left_to_pytorch(monkeypatch):
