@@ -55,6 +55,8 @@ PROTOCOLS = {
 }
 FUSED = ("knn", "linear")
 ALL = ("knn", "linear", "semi", "finetune")
+_READERS = {"parts": FUSED, "windows": (*FUSED, "semi"), "classifiers": ("linear",)}
+"""Options that not every protocol reads."""
 _RECIPE = TuningRecipe()
 
 
@@ -153,14 +155,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(words: Sequence[str]) -> Namespace:
-    """Raises: UserError, also for a run without a protocol."""
+    """Raises: UserError, also for a run without a protocol, and options that it does not read."""
     known = (*PROTOCOLS, "all")
     if words and words[0] not in known and Path(words[0]).exists():
         raise UserError(
             f"Say what to evaluate: `{program_name('evaluate')} all {words[0]} --data CACHE`, or "
             f"{', '.join(PROTOCOLS)} instead of all."
         )
-    return build_parser().parse(list(words))
+    options = build_parser().parse(list(words))
+    for name, readers in _READERS.items():
+        if options[name] and options.what not in (*readers, "all"):
+            raise UserError(
+                f"{options.what} reads no --{name}: leave it out, or choose {' or '.join(readers)}."
+            )
+    return options
 
 
 def run(options: Namespace) -> None:

@@ -257,10 +257,13 @@ def test_streams_are_trained_evaluated_and_fused(
     for words, says in (
         (["semi", "--stream", "joint,bone"], "Several streams are fused by knn and linear"),
         (["knn", "--stream", "joint,bone", "--parts"], "--parts reads one stream"),
+        (["finetune", "--windows"], "finetune reads no --windows: leave it out, or choose knn or"),
+        (["semi", "--parts"], "semi reads no --parts"),
+        (["knn", "--classifiers", bones], "knn reads no --classifiers"),
         (["knn", "--stream", "bones"], "--stream bones: choose of joint, bone, motion"),
         (["knn", "--fuse", str(tmp_path / "no")], "no folder or file"),
     ):
-        assert evaluate.main([words[0], *map(str, command), *words[1:]]) == 2
+        assert evaluate.main([words[0], *map(str, [*command, *words[1:]])]) == 2
         said = capsys.readouterr().err
         assert says in said
         assert len(said.splitlines()) == 1
