@@ -1,6 +1,7 @@
 """OpenVINO: who is computed together, and what it leaves in the process."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -60,6 +61,9 @@ def test_a_request_that_fails_leaves_the_others_right(encoder, monkeypatch):
     assert torch.equal(fast(x), want)
 
 
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="fused on x86-64 alone"
+)
 def test_rotary_embedding_is_fused():
     """A fusion by its form, which would be lost without a word."""
     config = EncoderConfig(width=64, depth=2, heads=2, registers=1, window=8)
