@@ -24,7 +24,7 @@ class PaddedLayout:
 
     cos: Tensor
     sin: Tensor
-    """(L, d / 2) of each token's angles; CLS and registers are not rotated."""
+    """(1, 1, L, d) of each token's angles, twice; CLS and registers are not rotated."""
     visible: Tensor | None = None
     """(N, 1, 1, L) bool, which tokens may be attended to; None: all."""
     is_cls_alone: bool = False
@@ -48,9 +48,8 @@ class PaddedLayout:
     def _rotate(self, x: Tensor) -> Tensor:
         # OpenVINO fuses rotary embedding of this form: to the letter, with the axis numbered from
         # the front, angles of four axes and a product for the sign
-        cos, sin = (torch.cat([x, x], -1)[None, None] for x in (self.cos, self.sin))
         a, b = x.chunk(2, 3)
-        return x * cos + torch.cat([b * -1.0, a], -1) * sin
+        return x * self.cos + torch.cat([b * -1.0, a], -1) * self.sin
 
 
 def encode_padded(
@@ -113,4 +112,5 @@ def _embedded(encoder: Encoder, clips: Tensor, mask: Tensor | None) -> tuple[Ten
     angle = torch.arange(times, device=positions.device)[:, None] * frequency
     angle = angle[:, None].expand(times, encoder.joints, half).flatten(0, 1)
     angle = torch.cat([angle.new_zeros(prefix, half), angle])
+    angle = torch.cat([angle, angle], -1)[None, None]
     return h, PaddedLayout(angle.cos(), angle.sin(), visible)

@@ -16,13 +16,17 @@ from tests.interop.runtimes.small import is_near
 pytest.importorskip("openvino")
 
 
-def test_people_have_threads_of_their_own(encoder):
+def on_two_threads(encoder: SLiMEncoder) -> SLiMEncoder:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        fast = encoder.optimize(backend="openvino", precision="fp32")
+        return encoder.optimize(backend="openvino", precision="fp32")
     finally:
         torch.set_num_threads(before)
+
+
+def test_people_have_threads_of_their_own(encoder):
+    fast = on_two_threads(encoder)
     x = torch.randn(5, 3, 8, 5, 1)
     assert is_near(fast(x), encoder(x), LIMITS["fp32"])
     run = fast._runtimes._runs["cls"]
@@ -40,12 +44,7 @@ def test_an_answer_stays_when_another_one_is_asked(encoder):
 
 
 def test_a_request_that_fails_leaves_the_others_right(encoder, monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        fast = encoder.optimize(backend="openvino", precision="fp32")
-    finally:
-        torch.set_num_threads(before)
+    fast = on_two_threads(encoder)
     x, run = torch.randn(5, 3, 8, 5, 1), fast._runtimes._runs["cls"]
     want = fast(x)
     count, tensor = iter(range(100)), run._openvino.Tensor
